@@ -1,0 +1,1 @@
+"""Measurements: what README and the notes quote is printed by a command in here."""

@@ -1,0 +1,68 @@
+"""What commands that ask a cluster have in common."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from rangefinder.client import Client
+from rangefinder.errors import InputRefused, ReplicaUnavailable
+from rangefinder.v1 import cluster_pb2
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_ADDRESS = "127.0.0.1:7000"
+
+
+def asks_a_cluster(command: F) -> F:
+    """Add the options of every command that asks a cluster."""
+    options = (
+        click.option(
+            "--address",
+            default=DEFAULT_ADDRESS,
+            envvar="RANGEFINDER_ADDRESS",
+            show_default=True,
+            help="host:port of a router.",
+        ),
+        click.option(
+            "--deadline",
+            "deadline_s",
+            type=click.FloatRange(0.001, 10),
+            default=5.0,
+            show_default=True,
+            help="Seconds that the answer may take.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ask(address: str, deadline_s: float, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Run work with a client. Raises InputRefused where nobody answers at the address."""
+
+    async def run() -> T:
+        async with Client(address, deadline_s=deadline_s) as client:
+            return await work(client)
+
+    try:
+        return asyncio.run(run())
+    except ReplicaUnavailable as error:
+        raise InputRefused(
+            f"{address} does not answer ({error.message}): give --address, or start a cluster with"
+            " `rangefinder up`"
+        ) from None
+
+
+async def as_ids(client: Client, texts: Sequence[str]) -> list[str] | list[int]:
+    """Ids as a person typed them, as the cluster's kind."""
+    cluster_map = await client.cluster_map()
+    if cluster_map.id_kind == cluster_pb2.ID_KIND_TEXT:
+        return list(texts)
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        raise InputRefused(f"ids of this cluster are integers: {', '.join(texts)} are not") from None

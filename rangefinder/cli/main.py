@@ -1,0 +1,65 @@
+"""`rangefinder`: the commands, and how they fail."""
+
+import sys
+
+import click
+
+from rangefinder.errors import RangefinderError
+from rangefinder.version import __version__
+
+
+class _Commands(click.Group):
+    """Commands by name, each imported when it runs, so that help is quick."""
+
+    _modules = {
+        "build": "rangefinder.cli.build",
+        "items": "rangefinder.cli.items",
+        "map": "rangefinder.cli.map",
+        "retrieve": "rangefinder.cli.retrieve",
+        "status": "rangefinder.cli.status",
+        "up": "rangefinder.cli.up",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = self._modules.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = __import__(module, fromlist=["command"]).command
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rangefinder")
+def cli() -> None:
+    """Serve nearest neighbours from a cluster whose answers certify what they searched.
+
+    \b
+    From a file of embeddings to an answer:
+      rangefinder build --embeddings X.npy --metric l2 --shards 4 --out release
+      rangefinder up --release release --data-dir data
+      rangefinder retrieve --like 42
+    """
+
+
+def main() -> None:
+    """Run a command. An expected failure is one line on standard error and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit("rangefinder: interrupted")
+    except RangefinderError as error:
+        sys.exit(f"rangefinder: error: {error.message} [{error.reason}]")
+    except BrokenPipeError:
+        sys.exit(1)  # Whoever read the output has gone.
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""A field that is set is obeyed or refused, never ignored."""
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from rangefinder.errors import NotSupported
+
+Obeyed = frozenset[str]
+
+
+def refuse_unsupported(request: Message, obeyed: Obeyed) -> None:
+    """Raise NotSupported where a field is set that is not obeyed, or that this version lacks."""
+    name = request.DESCRIPTOR.name
+    for field, value in request.ListFields():
+        if field.name not in obeyed:
+            raise NotSupported(f"{name}.{field.name} is not supported by this server: leave it unset")
+        if isinstance(value, Message):
+            _refuse_unknown(value)
+    _refuse_unknown(request)
+
+
+def _refuse_unknown(message: Message) -> None:
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        raise NotSupported(
+            f"{message.DESCRIPTOR.name}: field number {unknown[0].field_number} is newer than this"
+            " server: leave it unset, or upgrade the server"
+        )

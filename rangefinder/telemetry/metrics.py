@@ -1,0 +1,63 @@
+"""Prometheus metrics of a process, at /metrics. Only this file knows the library."""
+
+from collections.abc import Callable
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from rangefinder.errors import AddressInUse
+
+# Milliseconds to seconds: from a search of a small shard to the longest deadline.
+_LATENCY_BUCKETS_S = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03),
+    *(0.05, 0.075, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+
+
+class RpcMetrics:
+    """Calls by RPC and outcome, and how long they took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "rangefinder_rpc_seconds",
+            "Wall time of a call, from admission to its end, by RPC and reason (OK: none).",
+            ("rpc", "reason"),
+            registry=registry,
+            buckets=_LATENCY_BUCKETS_S,
+        )
+
+    def observe(self, rpc: str, reason: str, seconds: float) -> None:
+        self._seconds.labels(rpc, reason).observe(seconds)
+
+
+class ProcessMetrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.rpc = RpcMetrics(self._registry)
+
+    def counter(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"rangefinder_{name}", help_text, labels, registry=self._registry)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A value read when it is asked for."""
+        Gauge(f"rangefinder_{name}", help_text, registry=self._registry).set_function(read)
+
+    def labelled_gauge(self, name: str, help_text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(f"rangefinder_{name}", help_text, labels, registry=self._registry)
+
+    def histogram(self, name: str, help_text: str) -> Histogram:
+        """Of seconds."""
+        return Histogram(
+            f"rangefinder_{name}", help_text, registry=self._registry, buckets=_LATENCY_BUCKETS_S
+        )
+
+    def serve(self, address: str | None) -> None:
+        """Answer /metrics at host:port on a thread of its own; None: not at all."""
+        if address is not None:
+            host, port = address.rsplit(":", 1)
+            try:
+                prometheus_client.start_http_server(int(port), host, self._registry)
+            except OSError as error:
+                raise AddressInUse(f"{address}: metrics: {error.strerror}") from None

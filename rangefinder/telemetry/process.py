@@ -1,0 +1,37 @@
+"""What the operating system knows of this process. Only this file knows psutil."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes. `private` is what no file backs (RssAnon); `limit` is that of the control group."""
+
+    resident: int
+    private: int
+    limit: int  # 0: none.
+
+
+_LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory() -> Memory:
+    """Memory of this process now."""
+    info = psutil.Process().memory_info()
+    return Memory(resident=info.rss, private=info.rss - getattr(info, "shared", 0), limit=_limit())
+
+
+def start_time_s() -> float:
+    """When this process was started: seconds since 1970."""
+    return float(psutil.Process().create_time())
+
+
+def _limit() -> int:
+    try:
+        text = _LIMIT_FILE.read_text().strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,114 @@
+"""Queries on their way: blocks as they come, the batch that they travel in, what comes back."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rangefinder.deadline import Deadline
+from rangefinder.errors import DeadlineSpent, RangefinderError
+from rangefinder.keys import Keys
+from rangefinder.merge import Hits, merge_hits, no_hits
+from router.coverage import ShardResult
+
+
+class Group(NamedTuple):
+    """What queries of one batch have in common."""
+
+    release: str
+    width: int  # A step of the ladder; 0: the default.
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryBlock:
+    """Queries of one request that travel together."""
+
+    group: Group
+    queries: npt.NDArray[np.float32]  # Shape (queries, dimension).
+    item_count: int  # Wanted by each query.
+    excluded: Sequence[Keys]  # Empty, or for each query.
+    deadline: Deadline  # Of the retrieval: an answer later than this helps nobody.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockOutcome:
+    """The merged answer to a block."""
+
+    hits: Hits
+    texts: Mapping[int, bytes]  # In a text cluster: the id of each key.
+    results: Mapping[str, ShardResult]  # By shard: all of the map's.
+    queue_s: float
+    retrieval_s: float
+    merge_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAnswer:
+    """What one node found for a batch in its shards."""
+
+    hits: Hits
+    texts: Mapping[int, bytes]
+    results: Mapping[str, ShardResult]
+    queue_length: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A block that waits for its answer."""
+
+    block: QueryBlock
+    arrived_s: float
+    outcome: "asyncio.Future[BlockOutcome]"
+    first_row: int = 0  # In its batch.
+
+
+@dataclass(slots=True)
+class Batch:
+    """Blocks of one group, sent to every node of the choice at once."""
+
+    waiting: list[Waiting]
+    shards_of_node: Mapping[str, Sequence[str]]
+    results: dict[str, ShardResult]  # Of shards that nobody could be asked for.
+    sent_s: float
+    answers: dict[str, NodeAnswer | RangefinderError] = field(default_factory=dict)
+    search_ids: dict[str, int] = field(default_factory=dict)
+    late: asyncio.TimerHandle | None = None
+    expiry: asyncio.TimerHandle | None = None
+    is_late: bool = False
+
+    @property
+    def wanted(self) -> npt.NDArray[np.int64]:
+        """Items wanted by each query of the batch."""
+        counts = [each.block.item_count for each in self.waiting]
+        return np.repeat(counts, [len(each.block.queries) for each in self.waiting])
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Nodes that have neither answered nor failed."""
+        return [node for node in self.shards_of_node if node not in self.answers]
+
+    def merged(self) -> tuple[Hits, dict[int, bytes]]:
+        """The best of all answers there are, for every query of the batch."""
+        answers = [answer for answer in self.answers.values() if isinstance(answer, NodeAnswer)]
+        texts: dict[int, bytes] = {}
+        for answer in answers:
+            texts |= answer.texts
+        if not answers:
+            return no_hits(len(self.wanted)), texts
+        return merge_hits([answer.hits for answer in answers], self.wanted), texts
+
+    def all_results(self) -> dict[str, ShardResult]:
+        """What became of every shard, as far as is known now."""
+        results = dict(self.results)
+        for node, shards in self.shards_of_node.items():
+            answer = self.answers.get(node)
+            if isinstance(answer, NodeAnswer):
+                results |= answer.results
+                continue
+            reason = DeadlineSpent.reason if answer is None else answer.reason
+            results |= {shard: ShardResult(None, reason) for shard in shards}
+        return results

@@ -1,0 +1,25 @@
+"""The one YAML file of a router. `deploy/config/router.yaml` comments every key."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from rangefinder.documents import STRICT, Address, Name, Positive, Seconds
+from rangefinder.telemetry.logs import LogConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """Checked once at start; an unknown key is an error."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    name: Name = "router-0"
+    listen: Address = "127.0.0.1:7000"
+    map_file: Path = Path("/var/lib/rangefinder/map/map.json")
+    default_deadline_ms: Positive = 200
+    requests_in_flight_max: Positive = 1000
+    batch_rows_max: Positive = 256
+    drain_s: Seconds = 10.0
+    metrics: Address | None = None
+    log: LogConfig = field(default_factory=LogConfig)

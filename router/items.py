@@ -1,0 +1,189 @@
+"""ItemService as far as reading goes: GetItems, ScanItems."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from rangefinder.cluster_map import ClusterMap, Release, Shard
+from rangefinder.deadline import Deadline
+from rangefinder.edge.service import Call, Handler, ServerStream, Unary
+from rangefinder.errors import (
+    CoverageTooLow,
+    InvalidRequest,
+    RangefinderError,
+    ReplicaUnavailable,
+)
+from rangefinder.internal.v1 import node_pb2 as wire
+from rangefinder.keys import KEY_COUNT, Keys
+from rangefinder.v1 import item_pb2 as public
+from rangefinder.v1.types_pb2 import ItemIds
+from router.certificate import certificate_of
+from router.choice import choose
+from router.coverage import ShardResult, cover
+from router.fan_out import fan_out
+from router.node_link import NodeLink
+from router.requests import keys_of_ids
+
+ITEMS_MAX = 1_000
+EMBEDDING_VALUES_MAX = 800_000
+
+# An answer holds 4 MiB; what the certificate and the unread ids take is kept back.
+_ITEM_BYTES_MAX = (4 << 20) - (512 << 10)
+_PAGE_BYTES_MAX = 1 << 20
+_PAGE_S_MAX = 5.0
+
+
+class ItemService:
+    """RPCs of rangefinder.v1.ItemService that change nothing."""
+
+    def __init__(self, cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:
+        self._map, self._links = cluster_map, links
+        self._random = random.Random()
+
+    def handlers(self) -> dict[str, Handler]:
+        return {
+            "GetItems": Unary(self.get_items, frozenset(("items", "with_embeddings", "release"))),
+            "ScanItems": ServerStream(
+                self.scan_items, frozenset(("key_start", "key_end", "with_embeddings", "release"))
+            ),
+        }
+
+    async def get_items(self, request: public.GetItemsRequest, call: Call) -> public.GetItemsResponse:
+        """Items by id, in the order asked for; those of unreadable ranges are named."""
+        release = self._map.release(request.release)
+        keys = self._checked_keys(request, release)
+        shards = self._map.serving_shards
+        places = self._map.shard_places(keys)
+        asked = [shards[place] for place in np.unique(places).tolist()]
+        found, results = await self._read(keys, places, asked, request, release, call.deadline)
+        unread = [
+            place for place in range(len(keys)) if results[shards[places[place]].name].missed_reason
+        ]
+        response = public.GetItemsResponse(items=(found[place] for place in sorted(found)))
+        response.unread_items.CopyFrom(_some_ids(request.items, unread))
+        response.certificate.CopyFrom(
+            certificate_of(self._map, release.name, cover(asked, results, {}))
+        )
+        if response.ByteSize() > _ITEM_BYTES_MAX + (512 << 10):
+            raise InvalidRequest("items", "their attributes exceed an answer of 4 MiB: ask for fewer")
+        return response
+
+    def _checked_keys(self, request: public.GetItemsRequest, release: Release) -> Keys:
+        keys = keys_of_ids(request.items, self._map.id_kind, "items", ITEMS_MAX)
+        if not len(keys):
+            raise InvalidRequest("items", f"1 to {ITEMS_MAX} ids, not 0")
+        values = len(keys) * release.dimension
+        if request.with_embeddings and values > EMBEDDING_VALUES_MAX:
+            raise InvalidRequest(
+                "items", f"{values} embedding values: at most {EMBEDDING_VALUES_MAX}, so ask for fewer"
+            )
+        return keys
+
+    async def _read(
+        self,
+        keys: Keys,
+        places: npt.NDArray[np.intp],
+        asked: list[Shard],
+        request: public.GetItemsRequest,
+        release: Release,
+        deadline: Deadline,
+    ) -> tuple[dict[int, public.Item], dict[str, ShardResult]]:
+        """Items by place in the request, and what became of each shard asked."""
+        usable = {name: link.in_flight for name, link in self._links.items() if link.is_usable}
+        choice = choose(asked, usable, [self._random.random() for _ in asked])
+        number_of = {shard.name: place for place, shard in enumerate(self._map.serving_shards)}
+        asked_of = {
+            node: np.flatnonzero(np.isin(places, [number_of[name] for name in names]))
+            for node, names in choice.shards_of_node.items()
+        }
+        calls = {
+            node: partial(self._read_from, node, keys[own], request.with_embeddings, release)
+            for node, own in asked_of.items()
+        }
+        outcomes = await fan_out(calls, deadline.with_reserve())
+        found: dict[int, public.Item] = {}
+        results = {name: ShardResult(None, ReplicaUnavailable.reason) for name in choice.unavailable}
+        for node, outcome in outcomes.items():
+            names = choice.shards_of_node[node]
+            if isinstance(outcome, RangefinderError):
+                results |= {name: ShardResult(None, outcome.reason) for name in names}
+                continue
+            own = asked_of[node]
+            found |= dict(zip(own[list(outcome.places)].tolist(), outcome.items, strict=True))
+            counts = {each.shard: each.item_count for each in outcome.shards}
+            results |= {name: ShardResult(counts[name]) for name in names}
+        return found, results
+
+    async def _read_from(
+        self, node: str, keys: Keys, with_embeddings: bool, release: Release, timeout_s: float
+    ) -> wire.ReadItemsResponse:
+        request = wire.ReadItemsRequest(
+            map_epoch=self._map.epoch,
+            release=release.name,
+            keys=keys.tobytes(),
+            with_embeddings=with_embeddings,
+        )
+        return await self._links[node].stub.ReadItems(request, timeout=timeout_s)
+
+    async def scan_items(
+        self, request: public.ScanItemsRequest
+    ) -> AsyncIterator[public.ScanItemsResponse]:
+        """All items of a range of keys, shard after shard, page after page."""
+        release = self._map.release(request.release)
+        key_start, key_end = request.key_start, request.key_end or KEY_COUNT
+        if key_start >= key_end:
+            raise InvalidRequest("key_end", "not after key_start: give a half-open range, or 0 and 0")
+        shards = self._map.shards_from(key_start, key_end)
+        results: dict[str, ShardResult] = {}
+        for shard in shards:
+            place = max(key_start, shard.key_start)
+            end = min(key_end, shard.key_end)
+            is_complete = False
+            while not is_complete:
+                page = await self._page(shard, place, end, request.with_embeddings, release)
+                keys = np.frombuffer(page.keys, np.uint64)
+                is_complete = page.complete
+                results[shard.name] = ShardResult(page.outcome.item_count)
+                if len(keys):
+                    yield public.ScanItemsResponse(items=page.items, keys=keys.tolist())
+                    place = int(keys[-1]) + 1
+                    is_complete = is_complete or place >= end
+        coverage = cover(shards, results, {})
+        yield public.ScanItemsResponse(certificate=certificate_of(self._map, release.name, coverage))
+
+    async def _page(
+        self, shard: Shard, key_start: int, key_end: int, with_embeddings: bool, release: Release
+    ) -> wire.ScanShardResponse:
+        """One page, of whichever replica can give it. Raises CoverageTooLow where none can."""
+        request = wire.ScanShardRequest(
+            map_epoch=self._map.epoch,
+            release=release.name,
+            shard=shard.name,
+            key_start=key_start,
+            key_end=key_end % KEY_COUNT,
+            with_embeddings=with_embeddings,
+            page_bytes_max=_PAGE_BYTES_MAX,
+        )
+        for replica in shard.replicas:
+            link = self._links[replica.node]
+            if not link.is_usable:
+                continue
+            deadline = Deadline.after(_PAGE_S_MAX, time.monotonic)
+            ask = {replica.node: lambda s, link=link: link.stub.ScanShard(request, timeout=s)}
+            outcome = (await fan_out(ask, deadline))[replica.node]
+            if isinstance(outcome, wire.ScanShardResponse):
+                return outcome
+        raise CoverageTooLow(
+            f"no replica of shard {shard.name} answers: go on from key {key_start:#018x} later"
+        )
+
+
+def _some_ids(ids: ItemIds, places: list[int]) -> ItemIds:
+    """Those at some places of a column."""
+    if ids.integers:
+        return ItemIds(integers=[ids.integers[place] for place in places])
+    return ItemIds(texts=[ids.texts[place] for place in places])

@@ -1,0 +1,112 @@
+"""RecommendationService as far as retrieval goes: Retrieve, RetrieveBatch, and what a stream runs."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+
+from rangefinder.cluster_map import ClusterMap
+from rangefinder.deadline import Deadline
+from rangefinder.edge.service import BidiStream, Call, Handler, Unary
+from rangefinder.internal.v1.packed_pb2 import PackedRetrieveBatchResponse, PackedRetrieveResponse
+from rangefinder.merge import NO_SCORE
+from rangefinder.v1 import recommendation_pb2 as public
+from rangefinder.v1.types_pb2 import Certificate
+from router.batch import BlockOutcome, QueryBlock
+from router.certificate import certificate_of, packed_ids, require_coverage
+from router.coverage import cover, of_all
+from router.gatherer import Gatherer
+from router.requests import (
+    OBEYED_BATCH,
+    OBEYED_RETRIEVE,
+    Retrieval,
+    batch_retrieval_of,
+    retrieval_of,
+)
+from router.retrieve_stream import RetrieveStreams
+
+
+class RetrievalService:
+    """RPCs of rangefinder.v1.RecommendationService that need no ranking."""
+
+    def __init__(self, cluster_map: ClusterMap, gatherer: Gatherer, batch_rows_max: int) -> None:
+        self._map, self._gatherer, self._rows_max = cluster_map, gatherer, batch_rows_max
+        self.streams = RetrieveStreams(self.run_batch)
+
+    def handlers(self, default_deadline_s: float) -> dict[str, Handler]:
+        self.streams.default_time_s = default_deadline_s
+        return {
+            "Retrieve": Unary(self.retrieve, OBEYED_RETRIEVE),
+            "RetrieveBatch": Unary(self.retrieve_batch, OBEYED_BATCH),
+            "RetrieveStream": BidiStream(self.streams.serve),
+        }
+
+    async def retrieve(self, request: public.RetrieveRequest, call: Call) -> PackedRetrieveResponse:
+        """The items nearest to one embedding."""
+        retrieval = retrieval_of(request, self._map, call.deadline)
+        outcomes = [await self._gatherer.search(retrieval.block)]
+        certificate = self._certify(retrieval, outcomes)
+        hits = outcomes[0].hits
+        count = int(hits.counts[0])
+        keys = hits.keys[0, :count]
+        return PackedRetrieveResponse(
+            items=packed_ids(keys, self._map.id_kind, outcomes[0].texts),
+            scores=hits.scores[0, :count].tobytes(),
+            certificate=certificate,
+        )
+
+    async def retrieve_batch(
+        self, request: public.RetrieveBatchRequest, call: Call
+    ) -> PackedRetrieveBatchResponse:
+        """The items nearest to each of several embeddings."""
+        return await self.run_batch(request, call.deadline)
+
+    async def run_batch(
+        self, request: public.RetrieveBatchRequest, deadline: Deadline
+    ) -> PackedRetrieveBatchResponse:
+        """Answer a batch, of a call or of a stream."""
+        retrieval = batch_retrieval_of(request, self._map, deadline)
+        blocks = _cut(retrieval.block, self._rows_max)
+        outcomes = await asyncio.gather(*(self._gatherer.search(block) for block in blocks))
+        certificate = self._certify(retrieval, outcomes)
+        found = [outcome.hits.scores > NO_SCORE for outcome in outcomes]
+        keys = [outcome.hits.keys[here] for outcome, here in zip(outcomes, found, strict=True)]
+        scores = [outcome.hits.scores[here] for outcome, here in zip(outcomes, found, strict=True)]
+        texts = {key: text for outcome in outcomes for key, text in outcome.texts.items()}
+        return PackedRetrieveBatchResponse(
+            items=packed_ids(np.concatenate(keys), self._map.id_kind, texts),
+            scores=np.concatenate(scores).tobytes(),
+            item_counts=np.concatenate([here.sum(axis=1) for here in found]).tolist(),
+            certificate=certificate,
+        )
+
+    def _certify(self, retrieval: Retrieval, outcomes: list[BlockOutcome]) -> Certificate:
+        """The certificate of one answer. Raises CoverageTooLow."""
+        results = of_all(outcome.results for outcome in outcomes)
+        coverage = cover(self._map.serving_shards, results, self._gatherer.last_counts)
+        certificate = certificate_of(
+            self._map,
+            retrieval.block.group.release,
+            coverage,
+            (
+                ("queue", max(outcome.queue_s for outcome in outcomes)),
+                ("retrieval", max(outcome.retrieval_s for outcome in outcomes)),
+                ("merge", max(outcome.merge_s for outcome in outcomes)),
+            ),
+            with_recall=retrieval.uses_default_width,
+        )
+        require_coverage(coverage, retrieval.minimum_coverage, certificate)
+        return certificate
+
+
+def _cut(block: QueryBlock, rows_max: int) -> list[QueryBlock]:
+    """The block in parts, so that a large one does not hold up the rest."""
+    starts = range(0, len(block.queries), rows_max)
+    return [
+        replace(
+            block,
+            queries=block.queries[start : start + rows_max],
+            excluded=block.excluded[start : start + rows_max],
+        )
+        for start in starts
+    ]

@@ -1,0 +1,1 @@
+"""A node: one process that holds replicas of shards and searches them."""

@@ -1,0 +1,148 @@
+"""Exact search over raw rows: the yardstick for recall, and the way out where an index cannot answer.
+
+    1. one float32 matrix product a block gives every score within a proven bound
+    2. rows whose upper bound lies under the k-th lower bound are out
+    3. what is left is scored by scoring.score_rows, and ordered
+
+The bound is that of a sum of n products in floating point, whatever its order: n·u/(1 - n·u) times the
+sum of the magnitudes (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
+Pure.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rangefinder.merge import NO_SCORE, Hits, Scores
+from rangefinder.metric import Metric
+from shard_server.scoring import Rows, row_lengths, score_rows
+
+RowNumbers = npt.NDArray[np.int64]
+
+# Elements of one block of approximate scores: about 8 MB for each array of them.
+_BLOCK_ELEMENTS = 1 << 21
+_BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX = 1 << 10, 1 << 15
+_UNIT_ROUNDOFF = 2.0**-24
+
+_NONE_EXCLUDED: RowNumbers = np.empty(0, np.int64)
+
+
+class Candidates:
+    """Rows that may be among the best of each query, with a bound of their scores from below."""
+
+    def __init__(self, query_count: int, wanted: int) -> None:
+        self._wanted = wanted
+        self._threshold = np.full(query_count, -np.inf, np.float32)
+        self._parts: list[tuple[RowNumbers, RowNumbers, Scores, Scores]] = []
+
+    def add(self, first_row: int, lower: Scores, upper: Scores, kept: npt.NDArray[np.bool_]) -> None:
+        """Take a block of bounds, shape (queries, rows), of the rows from first_row on."""
+        lower = np.where(kept & np.isfinite(lower), lower, NO_SCORE)
+        if lower.shape[1] > self._wanted:
+            place = lower.shape[1] - self._wanted
+            best = np.partition(lower, place, axis=1)[:, place]
+            self._threshold = np.maximum(self._threshold, best)
+        # Written so that a bound that is not a number stays in.
+        query, row = np.nonzero(kept & ~(upper < self._threshold[:, None]))
+        self._parts.append((query, row + first_row, lower[query, row], upper[query, row]))
+
+    def rows_of_queries(self) -> list[RowNumbers]:
+        """For each query its candidates, ascending."""
+        query, row, lower, upper = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        order = np.argsort(query, kind="stable")
+        ends = np.cumsum(np.bincount(query, minlength=len(self._threshold)))[:-1]
+        split = [np.split(column[order], ends) for column in (row, lower, upper)]
+        return [self._final(*columns) for columns in zip(*split, strict=True)]
+
+    def _final(self, row: RowNumbers, lower: Scores, upper: Scores) -> RowNumbers:
+        if len(row) <= self._wanted:
+            return row
+        place = len(row) - self._wanted
+        kept: RowNumbers = row[~(upper < np.partition(lower, place)[place])]
+        return kept
+
+
+def search_exactly(
+    metric: Metric,
+    rows: Rows,
+    lengths: npt.NDArray[np.float32],
+    queries: Rows,
+    wanted: int,
+    excluded: Sequence[RowNumbers] = (),
+    require_time_left: Callable[[], None] = lambda: None,
+) -> tuple[list[RowNumbers], list[Scores]]:
+    """Row numbers and scores of the `wanted` best rows of each query, best first, ties by row.
+
+    rows: (n, dimension); lengths: (n,), of the rows; queries: (q, dimension). `excluded` is empty or
+    holds row numbers for each query. `require_time_left` is called before each block and may raise.
+    """
+    candidates = Candidates(len(queries), wanted)
+    block_rows = _BLOCK_ELEMENTS // max(len(queries), 1)
+    block_rows = min(max(block_rows, _BLOCK_ROWS_MIN), _BLOCK_ROWS_MAX)
+    for start in range(0, len(rows), block_rows):
+        require_time_left()
+        block = slice(start, start + block_rows)
+        lower, upper = _bounds(metric, rows[block], lengths[block], queries)
+        candidates.add(start, lower, upper, _kept(lower.shape, start, excluded))
+    if not len(rows):
+        empty = np.empty(0, np.float32)
+        return [_NONE_EXCLUDED] * len(queries), [empty] * len(queries)
+    best = [
+        _best(metric, rows, query, row, wanted)
+        for query, row in zip(queries, candidates.rows_of_queries(), strict=True)
+    ]
+    return [row for row, _ in best], [scores for _, scores in best]
+
+
+def _bounds(
+    metric: Metric, rows: Rows, lengths: npt.NDArray[np.float32], queries: Rows
+) -> tuple[Scores, Scores]:
+    """What orders the rows, from below and above: (queries, rows) each. May hold inf and nan."""
+    error = (rows.shape[1] + 4) * 2 * _UNIT_ROUNDOFF
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        near = queries @ rows.T
+        slack = row_lengths(queries)[:, None] * lengths
+        if metric is Metric.L2:
+            squares = lengths * lengths
+            near = 2 * near - squares
+            slack = 2 * slack + squares
+        slack *= np.float32(error)
+        # What products too small for a normal number may have lost.
+        slack += np.float32(rows.shape[1] * np.finfo(np.float32).tiny)
+        return near - slack, near + slack
+
+
+def _kept(
+    shape: tuple[int, ...], first_row: int, excluded: Sequence[RowNumbers]
+) -> npt.NDArray[np.bool_]:
+    kept = np.ones(shape, np.bool_)
+    for query, numbers in enumerate(excluded):
+        here = numbers[(numbers >= first_row) & (numbers < first_row + shape[1])]
+        kept[query, here - first_row] = False
+    return kept
+
+
+def _best(
+    metric: Metric, rows: Rows, query: Rows, candidates: RowNumbers, wanted: int
+) -> tuple[RowNumbers, Scores]:
+    scores = np.concatenate(
+        [np.empty(0, np.float32)]
+        + [
+            score_rows(metric, rows[candidates[start : start + _BLOCK_ROWS_MAX]], query)
+            for start in range(0, len(candidates), _BLOCK_ROWS_MAX)
+        ]
+    )
+    order = np.lexsort((candidates, -scores))[:wanted]
+    return candidates[order], scores[order]
+
+
+def as_hits(keys: npt.NDArray[np.uint64], rows: Sequence[RowNumbers], scores: Sequence[Scores]) -> Hits:
+    """Rows found for each query as padded matrices; keys: (n,) of the segment."""
+    width = max((len(numbers) for numbers in rows), default=0)
+    key_matrix = np.zeros((len(rows), width), np.uint64)
+    score_matrix = np.full((len(rows), width), NO_SCORE)
+    for query, numbers in enumerate(rows):
+        key_matrix[query, : len(numbers)] = keys[numbers]
+        score_matrix[query, : len(numbers)] = scores[query]
+    return Hits(key_matrix, score_matrix)

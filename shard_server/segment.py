@@ -1,0 +1,198 @@
+"""A sealed segment: an immutable part of a shard, mapped from files, searched by index or exactly."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rangefinder.keys import Keys
+from rangefinder.merge import NO_SCORE, Hits
+from rangefinder.metric import Metric
+from rangefinder.storage import map_array
+from rangefinder.width import WIDTH_MAX, step_for
+from shard_server import segment_files as files
+from shard_server.attributes import AttributeColumns
+from shard_server.exact import RowNumbers, as_hits, search_exactly
+from shard_server.index import UnreachableRows, VectorIndex
+from shard_server.index.hnsw import HnswIndex
+from shard_server.scoring import Rows, score_rows
+from shard_server.texts import TextColumn
+
+# Candidates that are scored at once: 4 M float64 are 32 MB.
+_SCORED_ELEMENTS_MAX = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Queries of one group, as a node searches them.
+
+    `width` 0 is the narrowest that holds the recall target for the items wanted. `excluded` is empty
+    or holds the keys that each query must not be answered with.
+    """
+
+    queries: Rows  # Shape (queries, dimension).
+    wanted: npt.NDArray[np.int64]  # Items for each query, shape (queries,).
+    width: int = 0
+    exact: bool = False
+    excluded: Sequence[Keys] = ()
+    require_time_left: Callable[[], None] = field(default=lambda: None)
+
+    def part(self, places: npt.NDArray[np.int64]) -> "Search":
+        """The same search for some of its queries."""
+        return Search(
+            queries=self.queries[places],
+            wanted=self.wanted[places],
+            width=self.width,
+            exact=self.exact,
+            excluded=[self.excluded[place] for place in places] if self.excluded else (),
+            require_time_left=self.require_time_left,
+        )
+
+
+class Plan(NamedTuple):
+    """The search width of a query, and how many candidates it needs of what the index finds."""
+
+    width: int
+    needed: int
+
+
+EXACTLY = Plan(0, 0)
+
+
+def _grouped(plans: Sequence[Plan]) -> Iterator[tuple[Plan, npt.NDArray[np.int64]]]:
+    """Each plan with the places of the queries that share it."""
+    places = sorted(range(len(plans)), key=lambda place: plans[place])
+    for plan, group in groupby(places, key=lambda place: plans[place]):
+        yield plan, np.fromiter(group, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows ascending by key, their index, and what else is known of them."""
+
+    folder: Path
+    description: files.SegmentDescription
+    keys: Keys
+    rows: Rows
+    lengths: npt.NDArray[np.float32]
+    index: VectorIndex | None
+    texts: TextColumn | None
+    attributes: AttributeColumns | None
+
+    @classmethod
+    def open(cls, folder: Path) -> "Segment":
+        """Map a segment whose files were verified. Raises ReleaseDamaged."""
+        about = files.read_description(folder)
+        count, dimension = about.row_count, about.dimension
+        return cls(
+            folder=folder,
+            description=about,
+            keys=map_array(folder / files.KEYS, np.uint64, (count,)),
+            rows=map_array(folder / files.ROWS, np.float32, (count, dimension)),
+            lengths=map_array(folder / files.LENGTHS, np.float32, (count,)),
+            index=HnswIndex.load(folder / files.INDEX, about.metric, dimension)
+            if about.index
+            else None,
+            texts=_open_texts(folder, about),
+            attributes=AttributeColumns.open(folder / files.ATTRIBUTES)
+            if about.has_attributes
+            else None,
+        )
+
+    @property
+    def metric(self) -> Metric:
+        return self.description.metric
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of all files of the segment."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def search(self, search: Search) -> Hits:
+        """The best items of each query, in answer order."""
+        excluded = [self.rows_of_keys(keys) for keys in search.excluded]
+        plans = [
+            self._plan(search, int(wanted), len(excluded[query]) if excluded else 0)
+            for query, wanted in enumerate(search.wanted)
+        ]
+        shape = (len(plans), int(search.wanted.max(initial=0)))
+        found = Hits(np.zeros(shape, np.uint64), np.full(shape, NO_SCORE))
+        for plan, places in _grouped(plans):
+            rows = [excluded[place] for place in places] if excluded else []
+            hits = self._follow(plan, search.part(places), rows)
+            found.keys[places, : hits.keys.shape[1]] = hits.keys
+            found.scores[places, : hits.keys.shape[1]] = hits.scores
+        return found
+
+    def rows_of_keys(self, keys: Keys) -> RowNumbers:
+        """Row numbers of those keys that the segment holds."""
+        places = np.searchsorted(self.keys, keys)
+        inside = places < len(self.keys)
+        places, keys = places[inside], keys[inside]
+        found: RowNumbers = places[self.keys[places] == keys]
+        return found
+
+    def _plan(self, search: Search, wanted: int, excluded_count: int) -> "Plan":
+        """How one query is answered. It depends on that query alone, never on its batch."""
+        if search.exact or self.index is None:
+            return EXACTLY
+        needed = wanted + excluded_count
+        if search.width == 0:
+            width = self.description.calibration.width_for(needed)
+        else:
+            width = step_for(max(search.width, needed)) if needed <= WIDTH_MAX else None
+        # A list of half the rows costs as much as looking at all of them.
+        if width is None or width > len(self.keys) // 2:
+            return EXACTLY
+        return Plan(width, needed)
+
+    def _follow(self, plan: "Plan", search: Search, excluded: Sequence[RowNumbers]) -> Hits:
+        if plan == EXACTLY or self.index is None:
+            return self._search_exactly(search, excluded)
+        search.require_time_left()
+        try:
+            candidates = self.index.search(search.queries, plan.width)
+        except UnreachableRows:
+            return self._search_exactly(search, excluded)
+        return self._best(search, candidates[:, : plan.needed], excluded)
+
+    def _search_exactly(self, search: Search, excluded: Sequence[RowNumbers]) -> Hits:
+        rows, scores = search_exactly(
+            self.metric,
+            self.rows,
+            self.lengths,
+            search.queries,
+            int(search.wanted.max(initial=0)),
+            excluded,
+            search.require_time_left,
+        )
+        return as_hits(self.keys, rows, scores)
+
+    def _best(self, search: Search, candidates: RowNumbers, excluded: Sequence[RowNumbers]) -> Hits:
+        """Score candidates, as many as each query needs, and keep the best that are not excluded."""
+        scores = self._scores(search.queries, candidates)
+        for query, rows in enumerate(excluded):
+            scores[query, np.isin(candidates[query], rows)] = NO_SCORE
+        order = np.lexsort((candidates, -scores), axis=-1)[:, : int(search.wanted.max())]
+        best = np.take_along_axis(candidates, order, 1)
+        return Hits(self.keys[best], np.take_along_axis(scores, order, 1))
+
+    def _scores(self, queries: Rows, candidates: RowNumbers) -> npt.NDArray[np.float32]:
+        scores = np.empty(candidates.shape, np.float32)
+        each = max(candidates.shape[1] * self.description.dimension, 1)
+        step = max(_SCORED_ELEMENTS_MAX // each, 1)
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            scores[part] = score_rows(self.metric, self.rows[candidates[part]], queries[part, None])
+        return scores
+
+
+def _open_texts(folder: Path, about: files.SegmentDescription) -> TextColumn | None:
+    if about.text_bytes is None:
+        return None
+    blob = map_array(folder / files.TEXTS, np.uint8, (about.text_bytes,))
+    return TextColumn(blob, map_array(folder / files.TEXT_ENDS, np.int64, (about.row_count,)))

@@ -1,0 +1,39 @@
+"""A column of texts: one blob of UTF-8 and the end of each text in it, never Python strings.
+
+texts.npy        uint8, the texts one after another
+text_ends.npy    int64, where each text ends in the blob
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """Texts by row number. Both arrays may be mapped files."""
+
+    blob: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Iterable[bytes]) -> "TextColumn":
+        parts = list(texts)
+        ends = np.cumsum(np.fromiter((len(part) for part in parts), np.int64, len(parts)))
+        return cls(np.frombuffer(b"".join(parts), np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> bytes:
+        start = int(self.ends[row - 1]) if row else 0
+        return self.blob[start : int(self.ends[row])].tobytes()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[row] for row in range(len(self)))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "TextColumn":
+        """Those of some rows, in their order."""
+        return TextColumn.of(self[row] for row in rows.tolist())
