@@ -15,7 +15,7 @@ help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.installed ## Build a small catalogue, serve it, lose a node, get it back.
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python -m scripts.demo
 
 test: .venv/.installed ## Run every test.
 	@$(BIN)/pytest

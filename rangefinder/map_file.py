@@ -15,8 +15,10 @@ def read_map(path: Path) -> ClusterMap:
 
 
 def write_map(path: Path, cluster_map: ClusterMap) -> None:
-    """Replace the file atomically and durably."""
-    write_text(path, to_json(cluster_map))
+    """Replace the file atomically and durably. Raises InputRefused for a map that no one could read."""
+    text = to_json(cluster_map)
+    from_json(text, ClusterMap, str(path))
+    write_text(path, text)
 
 
 def map_of_release(

@@ -58,7 +58,8 @@ def merge_hits(parts: Sequence[Hits], wanted: npt.NDArray[np.int64]) -> Hits:
 
 def _sorted(keys: Keys, scores: Scores) -> Hits:
     order = np.lexsort((keys, -scores), axis=-1)
-    return Hits(np.take_along_axis(keys, order, 1), np.take_along_axis(scores, order, 1))
+    row = np.arange(len(order))[:, None]  # Half the time of take_along_axis.
+    return Hits(keys[row, order], scores[row, order])
 
 
 def _cut(hits: Hits, wanted: npt.NDArray[np.int64]) -> Hits:

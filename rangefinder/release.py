@@ -8,6 +8,7 @@ The manifest names every other file with its size and checksum and is written la
 takes its final name last: a half-written release has no manifest.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def read_manifest(root: Path) -> ReleaseManifest:
     Raises InputRefused for what is no release or a newer one, ReleaseDamaged for a damaged one.
     """
     path = root / MANIFEST
-    if not path.is_file():
+    if not _is_file(path):
         raise InputRefused(
             f"{path}: no such file: {root} is not a release, or its build did not finish"
         )
@@ -141,15 +142,22 @@ def _parse(path: Path) -> ReleaseManifest:
         raise ReleaseDamaged(str(error)) from None
     body, separator, digest = text.rpartition(_CHECKSUM_LINE)
     _require_format(body or text, path)
-    if not separator or digest.strip() != _digest(body):
+    if not separator or digest != f"{_digest(body)}\n":
         raise ReleaseDamaged(f"{path}: checksum mismatch: the file is damaged or was edited")
     return from_yaml(body, ReleaseManifest, str(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # Such as a name that is too long.
 
 
 def _require_format(text: str, path: Path) -> None:
     """A newer release is named as such before anything else of it is read."""
     first = text.split("\n", 1)[0].removeprefix("format: ")
-    if first.isdigit() and int(first) > FORMAT:
+    if re.fullmatch("[0-9]{1,9}", first) and int(first) > FORMAT:
         raise InputRefused(
             f"{path}: format {first} is newer than this Rangefinder reads ({FORMAT}): upgrade it"
         )

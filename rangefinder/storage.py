@@ -71,8 +71,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     A folder that is already there, and not empty, is refused. What a failed or killed attempt left
     is removed by the next one.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputRefused(f"{path}: exists already: choose another --out, or remove it")
+    _require_free(path)
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -87,6 +86,15 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise InputRefused(f"{error.filename or path}: {_why(error)}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_free(path: Path) -> None:
+    try:
+        is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise InputRefused(f"{path}: {_why(error)}") from None
+    if not is_free:
+        raise InputRefused(f"{path}: exists already: choose another --out, or remove it")
 
 
 def _sync_tree(root: Path) -> None:
@@ -152,13 +160,20 @@ def map_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.N
 
 @contextmanager
 def exclusive(path: Path, holder: str) -> Iterator[None]:
-    """Hold a lock file until the block ends. Raises AddressInUse where another process holds it."""
-    with open(path, "a+b") as file:
+    """Hold a lock file until the block ends.
+
+    Raises AddressInUse where another process holds it, InputRefused where it cannot be made.
+    """
+    try:
+        file = open(path, "a+b")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputRefused(f"{path}: {_why(error)}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
+                raise InputRefused(f"{path}: {_why(error)}") from None
             raise AddressInUse(f"{path.parent}: in use by another {holder}") from None
         yield
 

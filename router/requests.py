@@ -31,6 +31,8 @@ EXCLUDED_MAX = 10_000
 BATCH_EXCLUDED_MAX = 100_000
 REQUEST_ID_BYTES_MAX = 128
 
+_NO_KEYS: Keys = np.empty(0, np.uint64)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieval:
@@ -180,6 +182,8 @@ def keys_of_ids(ids: ItemIds, kind: IdKind, field: str, count_max: int) -> Keys:
         raise InvalidRequest(field, f"ids of this cluster are {own}: set {field}.{own}")
     if len(column) > count_max:
         raise InvalidRequest(field, f"{len(column)} ids: at most {count_max}")
+    if not len(column):
+        return _NO_KEYS
     if kind.is_integer:
         return keys_of_integers(np.array(ids.integers, np.int64), kind)
     return keys_of_texts([_text(text, field) for text in ids.texts])

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rangefinder.answers import AttributeValue
 from rangefinder.errors import InputRefused, ReleaseDamaged
 
-AttributeValue = float | bool | str | list[str]
 AttributeBatch = pa.RecordBatch
 AttributeSchema = pa.Schema
 

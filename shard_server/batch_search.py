@@ -12,7 +12,6 @@ from rangefinder.errors import DeadlineSpent, NotReady
 from rangefinder.merge import NO_SCORE, Hits, merge_hits, no_hits
 from shard_server.node import Node
 from shard_server.segment import Search
-from shard_server.shard import Shard
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_PART_MIN = 4
@@ -30,32 +29,32 @@ async def search_batch(node: Node, names: Sequence[str], search: Search) -> Batc
     """Search the shards of these names. One that cannot answer costs its range, not the batch."""
     shards = node.ready_shards(names)
     missed = {name: NotReady.reason for name, shard in shards.items() if shard is None}
-    outcomes = await asyncio.gather(
-        *(_search_shard(node, shard, search, len(shards)) for shard in shards.values() if shard)
-    )
+    ready = [shard for shard in shards.values() if shard is not None]
+    parts = list(_parts(search, node.thread_count // max(len(ready), 1)))
+    # Futures of the threads, not tasks: a hop through the loop less for each.
+    began_s = time.monotonic()
+    work = [node.on_thread(partial(shard.search, part)) for shard in ready for part in parts]
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    took_s = time.monotonic() - began_s
     found = []
-    for name, hits in outcomes:
-        if hits is None:
-            missed[name] = DeadlineSpent.reason
-        else:
-            found.append(hits)
+    for place, shard in enumerate(ready):
+        own = outcomes[place * len(parts) : (place + 1) * len(parts)]
+        hits = [each for each in own if isinstance(each, Hits)]
+        if len(hits) < len(own):
+            _raise_unless_late(own)
+            missed[shard.name] = DeadlineSpent.reason
+            continue
+        node.replicas[shard.name].durations.record(began_s, took_s, len(search.queries))
+        found.append(stack_hits(hits))
     merged = merge_hits(found, search.wanted) if found else no_hits(len(search.queries))
     return BatchOutcome(merged, missed)
 
 
-async def _search_shard(
-    node: Node, shard: Shard, search: Search, shard_count: int
-) -> tuple[str, Hits | None]:
-    """Hits of one shard; None where the deadline came first."""
-    began_s = time.monotonic()
-    parts = list(_parts(search, node.thread_count // shard_count))
-    try:
-        found = await asyncio.gather(*(node.on_thread(partial(shard.search, part)) for part in parts))
-    except DeadlineSpent:
-        return shard.name, None
-    now_s = time.monotonic()
-    node.replicas[shard.name].durations.record(now_s, now_s - began_s, len(search.queries))
-    return shard.name, stack_hits(found)
+def _raise_unless_late(outcomes: Sequence[Hits | BaseException]) -> None:
+    """A passed deadline costs a shard; anything else is a bug."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, DeadlineSpent):
+            raise outcome
 
 
 def _parts(search: Search, count: int) -> Iterator[Search]:

@@ -5,8 +5,8 @@
     3. what is left is scored by scoring.score_rows, and ordered
 
 The bound is that of a sum of n products in floating point, whatever its order: n·u/(1 - n·u) times the
-sum of the magnitudes (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1).
-Pure.
+sum of the magnitudes (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1). It
+is taken twice, so that it also holds the rounding of the final score. Pure.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,47 +20,43 @@ from shard_server.scoring import Rows, row_lengths, score_rows
 
 RowNumbers = npt.NDArray[np.int64]
 
-# Elements of one block of approximate scores: about 8 MB for each array of them.
-_BLOCK_ELEMENTS = 1 << 21
-_BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX = 1 << 10, 1 << 15
+# Approximate scores are taken of so many queries and rows at once that an array of them stays in the
+# cache (1 MB), and leaves no holes in the heap of a node.
+_BLOCK_ELEMENTS = 1 << 18
+_BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX = 1 << 12, 1 << 15
 _UNIT_ROUNDOFF = 2.0**-24
+_SCORE_MIN = np.finfo(np.float32).min
 
-_NONE_EXCLUDED: RowNumbers = np.empty(0, np.int64)
+_NO_ROWS: RowNumbers = np.empty(0, np.int64)
 
 
 class Candidates:
     """Rows that may be among the best of each query, with a bound of their scores from below."""
 
     def __init__(self, query_count: int, wanted: int) -> None:
-        self._wanted = wanted
-        self._threshold = np.full(query_count, -np.inf, np.float32)
-        self._parts: list[tuple[RowNumbers, RowNumbers, Scores, Scores]] = []
+        self._best = np.full((query_count, wanted), NO_SCORE)  # Lower bounds; of these, the least
+        self._threshold = self._best[:, 0]  # is what an upper bound must reach.
+        self._parts: list[tuple[RowNumbers, RowNumbers, Scores]] = []
 
     def add(self, first_row: int, lower: Scores, upper: Scores, kept: npt.NDArray[np.bool_]) -> None:
         """Take a block of bounds, shape (queries, rows), of the rows from first_row on."""
         lower = np.where(kept & np.isfinite(lower), lower, NO_SCORE)
-        if lower.shape[1] > self._wanted:
-            place = lower.shape[1] - self._wanted
-            best = np.partition(lower, place, axis=1)[:, place]
-            self._threshold = np.maximum(self._threshold, best)
+        pool = np.concatenate([self._best, lower], axis=1)
+        pool.partition(lower.shape[1], axis=1)
+        self._best = pool[:, lower.shape[1] :].copy()
+        self._threshold = pool[:, lower.shape[1]].copy()
         # Written so that a bound that is not a number stays in.
         query, row = np.nonzero(kept & ~(upper < self._threshold[:, None]))
-        self._parts.append((query, row + first_row, lower[query, row], upper[query, row]))
+        self._parts.append((query, row + first_row, upper[query, row]))
 
     def rows_of_queries(self) -> list[RowNumbers]:
         """For each query its candidates, ascending."""
-        query, row, lower, upper = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        query, row, upper = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+        remain = ~(upper < self._threshold[query])
+        query, row = query[remain], row[remain]
         order = np.argsort(query, kind="stable")
         ends = np.cumsum(np.bincount(query, minlength=len(self._threshold)))[:-1]
-        split = [np.split(column[order], ends) for column in (row, lower, upper)]
-        return [self._final(*columns) for columns in zip(*split, strict=True)]
-
-    def _final(self, row: RowNumbers, lower: Scores, upper: Scores) -> RowNumbers:
-        if len(row) <= self._wanted:
-            return row
-        place = len(row) - self._wanted
-        kept: RowNumbers = row[~(upper < np.partition(lower, place)[place])]
-        return kept
+        return np.split(row[order], ends)
 
 
 def search_exactly(
@@ -77,22 +73,27 @@ def search_exactly(
     rows: (n, dimension); lengths: (n,), of the rows; queries: (q, dimension). `excluded` is empty or
     holds row numbers for each query. `require_time_left` is called before each block and may raise.
     """
-    candidates = Candidates(len(queries), wanted)
-    block_rows = _BLOCK_ELEMENTS // max(len(queries), 1)
-    block_rows = min(max(block_rows, _BLOCK_ROWS_MIN), _BLOCK_ROWS_MAX)
-    for start in range(0, len(rows), block_rows):
-        require_time_left()
-        block = slice(start, start + block_rows)
-        lower, upper = _bounds(metric, rows[block], lengths[block], queries)
-        candidates.add(start, lower, upper, _kept(lower.shape, start, excluded))
-    if not len(rows):
-        empty = np.empty(0, np.float32)
-        return [_NONE_EXCLUDED] * len(queries), [empty] * len(queries)
-    best = [
-        _best(metric, rows, query, row, wanted)
-        for query, row in zip(queries, candidates.rows_of_queries(), strict=True)
-    ]
-    return [row for row, _ in best], [scores for _, scores in best]
+    if not len(rows) or not wanted:
+        return [_NO_ROWS] * len(queries), [np.empty(0, np.float32)] * len(queries)
+    block_rows = min(max(_BLOCK_ROWS_MIN, 4 * wanted), _BLOCK_ROWS_MAX)
+    group = max(_BLOCK_ELEMENTS // block_rows, 1)
+    found: list[tuple[RowNumbers, Scores]] = []
+    for first in range(0, len(queries), group):
+        some = queries[first : first + group]
+        candidates = Candidates(len(some), wanted)
+        step = min(max(_BLOCK_ELEMENTS // len(some), block_rows), _BLOCK_ROWS_MAX)
+        for start in range(0, len(rows), step):
+            require_time_left()
+            block = slice(start, start + step)
+            lower, upper = _bounds(metric, rows[block], lengths[block], some)
+            candidates.add(
+                start, lower, upper, _kept(lower.shape, start, excluded[first : first + group])
+            )
+        found += [
+            _best(metric, rows, query, row, wanted)
+            for query, row in zip(some, candidates.rows_of_queries(), strict=True)
+        ]
+    return [row for row, _ in found], [scores for _, scores in found]
 
 
 def _bounds(
@@ -104,13 +105,19 @@ def _bounds(
         near = queries @ rows.T
         slack = row_lengths(queries)[:, None] * lengths
         if metric is Metric.L2:
-            squares = lengths * lengths
+            # With the query's own square, which orders nothing: final scores are rounded to its size,
+            # and rows that it rounds to one score are ordered by key.
+            squares = lengths * lengths + np.square(row_lengths(queries))[:, None]
             near = 2 * near - squares
             slack = 2 * slack + squares
         slack *= np.float32(error)
         # What products too small for a normal number may have lost.
         slack += np.float32(rows.shape[1] * np.finfo(np.float32).tiny)
-        return near - slack, near + slack
+        lower, upper = near - slack, near + slack
+        if metric is Metric.L2:  # The one whose scores saturate: all below is one score, too.
+            np.maximum(lower, _SCORE_MIN, out=lower)
+            np.maximum(upper, _SCORE_MIN, out=upper)
+        return lower, upper
 
 
 def _kept(

@@ -104,13 +104,16 @@ class Node:
             probe_recall=replica.probe_recall,
         )
 
-    async def on_thread(self, work: Callable[[], T]) -> T:
+    def on_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         """Run blocking work on one of the node's threads."""
         self._work_count += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._work_count -= 1
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(self._on_work_done)
+        return future
+
+    def _on_work_done(self, future: "asyncio.Future[T]") -> None:
+        del future
+        self._work_count -= 1
 
     def require_placement(self, map_epoch: int, release: str) -> None:
         """Refuse what was asked under another map or of another release."""

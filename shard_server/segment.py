@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,17 @@ from rangefinder.metric import Metric
 from rangefinder.storage import map_array
 from rangefinder.width import WIDTH_MAX, step_for
 from shard_server import segment_files as files
-from shard_server.attributes import AttributeColumns
 from shard_server.exact import RowNumbers, as_hits, search_exactly
 from shard_server.index import UnreachableRows, VectorIndex
 from shard_server.index.hnsw import HnswIndex
 from shard_server.scoring import Rows, score_rows
 from shard_server.texts import TextColumn
 
-# Candidates that are scored at once: 4 M float64 are 32 MB.
-_SCORED_ELEMENTS_MAX = 1 << 22
+if TYPE_CHECKING:
+    from shard_server.attributes import AttributeColumns
+
+# Values of candidates that are scored at once: float64 of 2 MB stay in the cache.
+_SCORED_ELEMENTS_MAX = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Segment:
     lengths: npt.NDArray[np.float32]
     index: VectorIndex | None
     texts: TextColumn | None
-    attributes: AttributeColumns | None
+    attributes: "AttributeColumns | None"
 
     @classmethod
     def open(cls, folder: Path) -> "Segment":
@@ -98,9 +100,7 @@ class Segment:
             if about.index
             else None,
             texts=_open_texts(folder, about),
-            attributes=AttributeColumns.open(folder / files.ATTRIBUTES)
-            if about.has_attributes
-            else None,
+            attributes=_open_attributes(folder) if about.has_attributes else None,
         )
 
     @property
@@ -178,8 +178,8 @@ class Segment:
         for query, rows in enumerate(excluded):
             scores[query, np.isin(candidates[query], rows)] = NO_SCORE
         order = np.lexsort((candidates, -scores), axis=-1)[:, : int(search.wanted.max())]
-        best = np.take_along_axis(candidates, order, 1)
-        return Hits(self.keys[best], np.take_along_axis(scores, order, 1))
+        row = np.arange(len(order))[:, None]
+        return Hits(self.keys[candidates[row, order]], scores[row, order])
 
     def _scores(self, queries: Rows, candidates: RowNumbers) -> npt.NDArray[np.float32]:
         scores = np.empty(candidates.shape, np.float32)
@@ -196,3 +196,10 @@ def _open_texts(folder: Path, about: files.SegmentDescription) -> TextColumn | N
         return None
     blob = map_array(folder / files.TEXTS, np.uint8, (about.text_bytes,))
     return TextColumn(blob, map_array(folder / files.TEXT_ENDS, np.int64, (about.row_count,)))
+
+
+def _open_attributes(folder: Path) -> "AttributeColumns":
+    # Arrow takes several MB of private memory: nodes without attributes do without it.
+    from shard_server.attributes import AttributeColumns
+
+    return AttributeColumns.open(folder / files.ATTRIBUTES)

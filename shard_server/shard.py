@@ -8,17 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from rangefinder import release
+from rangefinder.answers import AttributeValue
 from rangefinder.keys import Keys
 from rangefinder.merge import Hits, merge_hits
 from rangefinder.release import ReleaseManifest, ReleaseShard
 from rangefinder.storage import map_array
-from shard_server.attributes import AttributeValue
 from shard_server.calibration import recall_of_queries
 from shard_server.scoring import Rows
 from shard_server.segment import Search, Segment
 
 # Recall@10 is what probes are judged by, and what `estimated_recall` tells.
 PROBED_ITEM_COUNT = 10
+
+# So few that what they take while loading is small beside the index.
+_PROBES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,18 @@ def probe_recall(shard: Shard, probes: Rows) -> float:
     """Recall@10 of the default width against an exact search of the same rows; 1 without probes."""
     if not len(probes):
         return 1.0
+    recalls = [
+        _recalls(shard, probes[start : start + _PROBES_AT_ONCE])
+        for start in range(0, len(probes), _PROBES_AT_ONCE)
+    ]
+    return float(np.concatenate(recalls).mean())
+
+
+def _recalls(shard: Shard, probes: Rows) -> npt.NDArray[np.float64]:
     wanted = np.full(len(probes), PROBED_ITEM_COUNT)
     truth = shard.search(Search(queries=probes, wanted=wanted, exact=True))
     found = shard.search(Search(queries=probes, wanted=wanted))
-    return float(recall_of_queries(found.scores, truth.scores).mean())
+    return recall_of_queries(found.scores, truth.scores)
 
 
 def search_shards(shards: Sequence[Shard], search: Search) -> Hits:

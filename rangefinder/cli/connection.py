@@ -43,6 +43,8 @@ def asks_a_cluster(command: F) -> F:
 
 def ask(address: str, deadline_s: float, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
     """Run work with a client. Raises InputRefused where nobody answers at the address."""
+    if not address.strip():
+        raise InputRefused("--address is empty: give host:port of a router")
 
     async def run() -> T:
         async with Client(address, deadline_s=deadline_s) as client:
@@ -61,8 +63,23 @@ async def as_ids(client: Client, texts: Sequence[str]) -> list[str] | list[int]:
     """Ids as a person typed them, as the cluster's kind."""
     cluster_map = await client.cluster_map()
     if cluster_map.id_kind == cluster_pb2.ID_KIND_TEXT:
-        return list(texts)
+        return [_as_text(text) for text in texts]
+    return [_as_integer(text) for text in texts]
+
+
+def _as_text(text: str) -> str:
     try:
-        return [int(text) for text in texts]
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputRefused(f"the id {text!r} is not UTF-8") from None
+    return text
+
+
+def _as_integer(text: str) -> int:
+    try:
+        value = int(text)
     except ValueError:
-        raise InputRefused(f"ids of this cluster are integers: {', '.join(texts)} are not") from None
+        raise InputRefused(f"ids of this cluster are integers: {text!r} is not") from None
+    if not -(2**63) <= value < 2**63:
+        raise InputRefused(f"ids of this cluster are integers: {text} does not fit into an int64")
+    return value

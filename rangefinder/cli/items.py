@@ -33,13 +33,14 @@ def command() -> None:
 def get(ids: tuple[str, ...], embeddings: bool, address: str, deadline_s: float, as_json: bool) -> None:
     """Show items by id. Exit code 1 where one does not exist, or cannot be read now."""
 
-    async def work(client: Client) -> ItemsRead:
-        return await client.get_items(await as_ids(client, ids), with_embeddings=embeddings)
+    async def work(client: Client) -> tuple[list[str] | list[int], ItemsRead]:
+        wanted = await as_ids(client, ids)
+        return wanted, await client.get_items(wanted, with_embeddings=embeddings)
 
-    read = ask(address, deadline_s, work)
-    found = {str(item.id) for item in read.items}
-    unread = {str(each) for each in _listed(read)}
-    missing = [each for each in ids if each not in found | unread]
+    wanted, read = ask(address, deadline_s, work)
+    unread = [str(each) for each in _listed(read)]
+    known = {str(item.id) for item in read.items} | set(unread)
+    missing = [str(each) for each in wanted if str(each) not in known]
     if as_json:
         print_json(_as_values(read, missing))
     else:

@@ -47,9 +47,8 @@ def cli() -> None:
 def main() -> None:
     """Run a command. An expected failure is one line on standard error and an exit code."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # What a command returns is nothing, or the exit code that it stopped with.
+        sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

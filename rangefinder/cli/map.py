@@ -40,5 +40,5 @@ def command(
 def _node(name: str, address: str, index: int) -> Node:
     try:
         return Node(name=name.format(index=index), address=address.format(index=index))
-    except (KeyError, IndexError, ValueError):
+    except (LookupError, ValueError, AttributeError, TypeError):
         raise InputRefused("--name and --address: only {index} may stand in braces") from None

@@ -20,6 +20,7 @@ from rangefinder.cli.output import (
 )
 from rangefinder.client import Client
 from rangefinder.errors import InputRefused
+from rangefinder.width import ITEM_COUNT_MAX, WIDTH_MAX
 
 _EXAMPLE = """
 \b
@@ -35,6 +36,7 @@ _GET_ITEMS_MAX = 1_000
 class _Neighbours:
     """An answer with what is known of its items."""
 
+    title: str
     answer: Retrieved
     ids: list[int] | list[str]
     attributes: dict[int | str, dict[str, AttributeValue]]
@@ -44,8 +46,20 @@ class _Neighbours:
 @click.option("--like", help="Id of an item: its neighbours, itself left out.")
 @click.option("--query", type=click.Path(path_type=Path), help="Embedding, or rows of them (.npy).")
 @click.option("--row", type=click.IntRange(0), default=0, show_default=True, help="Row of --query.")
-@click.option("--count", type=int, default=10, show_default=True, help="Items to return at most.")
-@click.option("--width", type=int, default=0, show_default=True, help="Search width; 0: calibrated.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, ITEM_COUNT_MAX),
+    default=10,
+    show_default=True,
+    help="Items to return at most.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(0, WIDTH_MAX),
+    default=0,
+    show_default=True,
+    help="Search width; 0: calibrated.",
+)
 @click.option("--exact", is_flag=True, help="Search exactly, without the index.")
 @click.option("--exclude", multiple=True, help="Id that must not be returned; may be repeated.")
 @click.option("--minimum-coverage", type=float, default=0.0, show_default=True)
@@ -68,7 +82,7 @@ def command(
         raise click.UsageError("give either --like or --query")
 
     async def work(client: Client) -> _Neighbours:
-        embedding = _read_row(query, row) if query else await _embedding_of(client, like or "")
+        embedding, title = await _seed(client, like, query, row)
         left_out = await as_ids(client, [*exclude, *([like] if like else [])])
         answer = await client.retrieve(
             embedding,
@@ -78,17 +92,24 @@ def command(
             excluded_ids=left_out,
             minimum_coverage=minimum_coverage,
         )
-        return await _describe(client, answer)
+        return await _describe(client, answer, title)
 
     _show(ask(address, deadline_s, work), as_json)
 
 
-async def _embedding_of(client: Client, text: str) -> npt.NDArray[np.float32]:
+async def _seed(
+    client: Client, like: str | None, query: Path | None, row: int
+) -> tuple[npt.NDArray[np.float32], str]:
+    """The embedding to search with, and what to call it."""
+    if query is not None:
+        return _read_row(query, row), f"nearest to row {row} of {query}"
+    text = like or ""
     read = await client.get_items(await as_ids(client, [text]), with_embeddings=True)
     if not read.items or read.items[0].embedding is None:
         why = "its range cannot be read now" if len(read.unread_ids) else "no such item"
         raise InputRefused(f"--like {text}: {why}")
-    return read.items[0].embedding
+    title = read.items[0].attributes.get("title", "")
+    return read.items[0].embedding, f"nearest to {text}" + (f": {title}" if title else "")
 
 
 def _read_row(path: Path, row: int) -> npt.NDArray[np.float32]:
@@ -98,17 +119,18 @@ def _read_row(path: Path, row: int) -> npt.NDArray[np.float32]:
         raise InputRefused(f"{path}: not a .npy file: {error}") from None
     if rows.ndim != 2 or row >= len(rows) or rows.dtype.kind not in "fiu":
         raise InputRefused(f"{path}: no row {row} of numbers in an array of shape {rows.shape}")
-    embedding: npt.NDArray[np.float32] = rows[row].astype(np.float32)
+    with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinite.
+        embedding: npt.NDArray[np.float32] = rows[row].astype(np.float32)
     return embedding
 
 
-async def _describe(client: Client, answer: Retrieved) -> _Neighbours:
+async def _describe(client: Client, answer: Retrieved, title: str) -> _Neighbours:
     ids: Any = answer.ids.tolist() if isinstance(answer.ids, np.ndarray) else answer.ids
     attributes: dict[int | str, dict[str, AttributeValue]] = {}
     for start in range(0, len(ids), _GET_ITEMS_MAX):
         read = await client.get_items(ids[start : start + _GET_ITEMS_MAX])
         attributes |= {item.id: dict(item.attributes) for item in read.items}
-    return _Neighbours(answer=answer, ids=ids, attributes=attributes)
+    return _Neighbours(title=title, answer=answer, ids=ids, attributes=attributes)
 
 
 def _show(found: _Neighbours, as_json: bool) -> None:
@@ -129,7 +151,7 @@ def _show(found: _Neighbours, as_json: bool) -> None:
             zip(found.ids, scores, known, strict=True), start=1
         )
     ]
-    print_table("", ("#", "id", "score", *names), rows)
+    print_table(found.title, ("#", "id", "score", *names), rows)
     print_line(certificate_in_words(certificate))
 
 

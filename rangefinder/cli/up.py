@@ -79,6 +79,8 @@ def command(release: Path, data_dir: Path, port: int, nodes: int, replicas: int,
     _require_free(port)
     _make_folders(order.data_dir)
     with exclusive(order.data_dir / "run" / "up.lock", "rangefinder up"):
+        for stale in (order.data_dir / "run").glob("*.pid"):
+            stale.unlink()  # Of one that was killed: the number may be another's by now.
         cluster_map = _place(order, manifest)
         asyncio.run(_supervise(order, cluster_map))
 
@@ -188,11 +190,12 @@ async def _supervise(order: UpOrder, cluster_map: ClusterMap) -> None:
     waiting = asyncio.create_task(_until(stopped), name="stopped")
     ready = asyncio.create_task(_announce(order, processes), name="announce")
     try:
-        ends: list[asyncio.Future[None]] = [waiting, *(each.failure for each in processes)]
+        failures = [each.failure for each in processes]
+        ends: list[asyncio.Future[None]] = [waiting, *failures, *running]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for each in processes:
-            if each.failure.done():
-                each.failure.result()
+        for end in (*failures, *running):
+            if end.done():
+                end.result()
     finally:
         ready.cancel()
         waiting.cancel()

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rangefinder.answers import AttributeValue
 from rangefinder.keys import IdKind, Keys, integers_of_keys
 from rangefinder.v1.item_pb2 import Item
-
-AttributeValue = float | bool | str | list[str]
 
 
 def item_message(

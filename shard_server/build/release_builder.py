@@ -3,15 +3,17 @@
 import os
 import queue
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.queues import Queue
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +137,15 @@ _rows_done: "Queue[int]"  # Of a building process.
 def _begin_process(rows_done: "Queue[int]") -> None:
     global _rows_done  # noqa: PLW0603 (a process pool hands its start values over in no other way)
     _rows_done = rows_done
+    Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """However the build ended: a process left behind would write into the folder of the next one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _build_in_process(order: ShardOrder) -> tuple[str, ...]:
@@ -149,8 +160,10 @@ def _build_shards(
     context = get_context("spawn")
     rows_done: Queue[int] = context.Queue()
     with ProcessPoolExecutor(order.jobs, context, _begin_process, (rows_done,)) as pool:
-        futures = [pool.submit(_build_in_process, shard) for shard in orders]
+        strangers = set(active_children())
         try:
+            with _without_interrupts():
+                futures = [pool.submit(_build_in_process, shard) for shard in orders]
             _follow(futures, rows_done, progress)
             return [future.result() for future in futures]
         except BrokenProcessPool:
@@ -158,8 +171,23 @@ def _build_shards(
                 "a building process was killed, most likely for want of memory:"
                 " build with fewer --jobs or more --shards"
             ) from None
+        except BaseException:
+            # What the others still do is for nothing, and may take many minutes.
+            for process in set(active_children()) - strangers:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C: they end when this one tells them to."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(

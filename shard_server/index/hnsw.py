@@ -11,6 +11,7 @@ import hnswlib
 import numpy as np
 import numpy.typing as npt
 
+from rangefinder.errors import InputRefused, ReleaseDamaged
 from rangefinder.metric import Metric
 from rangefinder.release import IndexParameters
 from shard_server.index import UnreachableRows
@@ -28,9 +29,15 @@ class HnswIndex:
 
     @classmethod
     def load(cls, path: Path, metric: Metric, dimension: int) -> "HnswIndex":
-        """Read a saved index. The caller has verified the file: the library trusts what it reads."""
+        """Read a saved index. The caller has verified the file: the library trusts what it reads.
+
+        Raises ReleaseDamaged.
+        """
         index = hnswlib.Index(space=_SPACES[metric], dim=dimension)
-        index.load_index(str(path))
+        try:
+            index.load_index(str(path))
+        except RuntimeError as error:
+            raise ReleaseDamaged(f"{path}: {error}") from None
         index.set_num_threads(1)
         return cls(index)
 
@@ -72,3 +79,7 @@ class HnswBuilder:
 
     def save(self, path: Path) -> None:
         self._index.save_index(str(path))
+        # The library does not notice a full disk.
+        size, expected = path.stat().st_size, self._index.index_file_size()
+        if size != expected:
+            raise InputRefused(f"{path}: {size} of {expected} bytes were written: is the disk full?")

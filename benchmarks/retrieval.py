@@ -1,0 +1,239 @@
+"""`make bench`: what building, loading and retrieving cost, against yardsticks of the same run.
+
+Prints a table and writes benchmarks/results/retrieval.json. Uses the SIFT descriptors where
+RANGEFINDER_DATA has them, else a generated world of the same size. Ratios of one run compare;
+absolute times are this machine's.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import uvloop
+
+from benchmarks.bare_hnswlib import private_bytes
+from benchmarks.echo import measure_p50_ms
+from benchmarks.datasets import ROOT, dataset
+from benchmarks.worlds import generate
+from rangefinder import Client
+from rangefinder.cli.output import print_table
+from tests.kit.processes import Cluster, rangefinder, running_cluster
+
+RESULTS = ROOT / "benchmarks" / "results" / "retrieval.json"
+METRICS = ("ip", "cosine", "l2")
+BATCH_ROWS = 100
+ITEM_COUNT = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One measurement, and what it should be."""
+
+    what: str
+    value: float
+    target: str
+    is_met: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """What is built and asked."""
+
+    name: str
+    rows_file: Path
+    row_count: int
+    queries: npt.NDArray[np.float32]
+    metric: str
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="of each timed step; medians are quoted")
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = large_catalogue(Path(folder))
+        figures = uvloop.run(measure(catalogue, Path(folder), runs))
+    print_table(
+        f"retrieval on {catalogue.name}, medians of {runs} runs",
+        ("measured", "value", "target", "met"),
+        [(each.what, each.value, each.target, "yes" if each.is_met else "NO") for each in figures],
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([asdict(each) for each in figures], indent=2), encoding="utf-8")
+
+
+def large_catalogue(folder: Path) -> Catalogue:
+    """SIFT descriptors where they are, else a generated world of their size."""
+    sift = dataset("sift-caltech-200k")
+    if sift is not None:
+        queries = np.load(sift / "query.npy").astype(np.float32)
+        return Catalogue(
+            name="sift-caltech-200k",
+            rows_file=sift / "base.npy",
+            row_count=200_000,
+            queries=queries,
+            metric="l2",
+        )
+    return small_catalogue(folder, "l2", item_count=200_000, dimension=128)
+
+
+def small_catalogue(folder: Path, metric: str, *, item_count: int, dimension: int) -> Catalogue:
+    """A generated world on disk."""
+    world = generate(item_count, dimension, query_count=2_000)
+    path = folder / f"world-{item_count}.npy"
+    np.save(path, world.rows)
+    return Catalogue(
+        name=f"generated {item_count:,} x {dimension}",
+        rows_file=path,
+        row_count=item_count,
+        queries=world.queries,
+        metric=metric,
+    )
+
+
+async def measure(catalogue: Catalogue, folder: Path, runs: int) -> list[Figure]:
+    """All figures, those of the large catalogue first."""
+    release = folder / "release"
+    figures = [build_rate(catalogue, release, folder, runs)]
+    figures += await one_node(catalogue, release, folder)
+    async with running_cluster(release, folder / "two") as cluster:
+        figures.append(await recall_through_router(catalogue, cluster))
+        figures.append(await latency(catalogue, cluster, runs))
+    for metric in METRICS:
+        world = small_catalogue(folder, metric, item_count=50_000, dimension=64)
+        out = folder / f"release-{metric}"
+        build(world, out, shards=4)
+        async with running_cluster(out, folder / f"data-{metric}") as cluster:
+            figures.append(await recall_through_router(world, cluster))
+    return figures
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    sys.stderr.write(f"bench: {text}\n")
+
+
+def build(catalogue: Catalogue, out: Path, shards: int) -> float:
+    """Build a release with the command; returns seconds of the whole process."""
+    say(f"building {catalogue.name} ({catalogue.metric}) into {shards} shards")
+    began_s = time.perf_counter()
+    result = rangefinder(
+        *("build", "--embeddings", catalogue.rows_file, "--metric", catalogue.metric),
+        *("--shards", shards, "--out", out),
+        timeout_s=3600,
+    )
+    if result.returncode:
+        raise SystemExit(result.stderr)
+    return time.perf_counter() - began_s
+
+
+def build_rate(catalogue: Catalogue, release: Path, folder: Path, runs: int) -> Figure:
+    """Our rate as a share of two bare builds side by side, in turn."""
+    ratios = []
+    for run in range(runs):
+        out = release if run == 0 else folder / f"release-{run}"
+        ours_s = build(catalogue, out, shards=2)
+        bare_s = bare_build(catalogue)
+        say(f"ours {ours_s:.1f} s, bare hnswlib {bare_s:.1f} s")
+        ratios.append(bare_s / ours_s)
+    return at_least("build rate / two bare hnswlib builds side by side", median(ratios), 0.8)
+
+
+def bare_build(catalogue: Catalogue) -> float:
+    """Seconds of the slower of two processes that index half of the rows each."""
+    half = catalogue.row_count // 2
+    processes = [
+        subprocess.Popen(
+            bare_command("build", catalogue.rows_file, catalogue.metric, start, start + half),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for start in (0, half)
+    ]
+    return max(float(process.communicate()[0]) for process in processes)
+
+
+def bare_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.bare_hnswlib", *(str(each) for each in arguments)]
+
+
+async def one_node(catalogue: Catalogue, release: Path, folder: Path) -> list[Figure]:
+    """A node that holds both shards: time until READY, and private memory after 500 searches."""
+    began_s = time.perf_counter()
+    async with running_cluster(release, folder / "one", node_count=1) as cluster:
+        ready_s = time.perf_counter() - began_s
+        await ask_one_by_one(catalogue, cluster, 500)
+        ours = private_bytes(cluster.pid("node-0"))
+    bare = bare_private_bytes(catalogue, release)
+    return [
+        at_most("seconds from `up` to READY, one node with both shards", ready_s, 5),
+        at_most("private memory / bare hnswlib with the same indexes", ours / bare, 1.3),
+    ]
+
+
+def bare_private_bytes(catalogue: Catalogue, release: Path) -> int:
+    """Of a process with nothing but the indexes of the release."""
+    indexes = sorted(release.glob("shards/*/*/index.hnsw"))
+    command = bare_command("hold", catalogue.metric, catalogue.queries.shape[1], *indexes)
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> list[float]:
+    """Milliseconds of each of `count` requests, one in flight."""
+    durations = []
+    async with Client(cluster.address) as client:
+        for query in catalogue.queries[:count]:
+            began_s = time.perf_counter()
+            await client.retrieve(query, ITEM_COUNT)
+            durations.append((time.perf_counter() - began_s) * 1000)
+    return durations
+
+
+async def latency(catalogue: Catalogue, cluster: Cluster, runs: int) -> Figure:
+    """Retrieve against an empty call, both one in flight, in turn."""
+    ratios = []
+    for _ in range(runs):
+        echo_ms = await measure_p50_ms(1_000)
+        ours_ms = median(await ask_one_by_one(catalogue, cluster, 1_000))
+        say(f"Retrieve p50 {ours_ms:.2f} ms, empty call {echo_ms:.2f} ms")
+        ratios.append(ours_ms / echo_ms)
+    return at_most("Retrieve p50 / empty unary call p50, one in flight", median(ratios), 4)
+
+
+async def recall_through_router(catalogue: Catalogue, cluster: Cluster) -> Figure:
+    """Recall@10 at width 0 against exact = true, counted by score because of ties."""
+    recalls = []
+    async with Client(cluster.address, deadline_s=10) as client:
+        for start in range(0, len(catalogue.queries), BATCH_ROWS):
+            queries = catalogue.queries[start : start + BATCH_ROWS]
+            found, truth = await asyncio.gather(
+                client.retrieve_batch(queries, ITEM_COUNT, minimum_coverage=1),
+                client.retrieve_batch(queries, ITEM_COUNT, exact=True, minimum_coverage=1),
+            )
+            shape = (len(queries), ITEM_COUNT)
+            last = truth.scores.reshape(shape)[:, -1:]
+            recalls.append((found.scores.reshape(shape) >= last).mean(axis=1))
+    what = f"recall@10 at width 0, {catalogue.name}, {catalogue.metric}"
+    return at_least(what, float(np.concatenate(recalls).mean()), 0.98)
+
+
+def at_least(what: str, value: float, bound: float) -> Figure:
+    return Figure(what=what, value=value, target=f">= {bound:g}", is_met=value >= bound)
+
+
+def at_most(what: str, value: float, bound: float) -> Figure:
+    return Figure(what=what, value=value, target=f"<= {bound:g}", is_met=value <= bound)
+
+
+if __name__ == "__main__":
+    main()
