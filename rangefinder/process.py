@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import uvloop
 
@@ -54,9 +54,15 @@ def run(
     except RangefinderError as error:
         get_log().error("process_failed", reason=error.reason, message=error.message)
         print(f"error: {error.message}", file=sys.stderr, flush=True)
-        # Threads of gRPC or of a search may still run: nothing is left to wait for.
-        sys.stdout.flush()
-        os._exit(EXIT_DAMAGED if isinstance(error, ReleaseDamaged) else EXIT_FAILED)
+        _exit(EXIT_DAMAGED if isinstance(error, ReleaseDamaged) else EXIT_FAILED)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    """End at once: threads of gRPC or of a search may still run, and there is nothing to wait for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def until_stopped(*, lifeline: bool) -> None:

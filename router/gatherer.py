@@ -37,7 +37,7 @@ class Gatherer:
         self._shards, self._epoch = cluster_map.serving_shards, cluster_map.epoch
         self._links, self._rows_max = links, batch_rows_max
         self._queue: deque[Waiting] = deque()
-        self._waiting_rows = 0
+        self.waiting_rows = 0
         self._out: set[int] = set()
         self._batches: dict[int, Batch] = {}
         self._next_id = 1
@@ -48,12 +48,12 @@ class Gatherer:
     async def search(self, block: QueryBlock) -> BlockOutcome:
         """Answer a block by its deadline with what there is. Raises Overloaded, DeadlineSpent."""
         block.deadline.require_time_left()
-        if self._waiting_rows + len(block.queries) > _WAITING_ROWS_MAX:
+        if self.waiting_rows + len(block.queries) > _WAITING_ROWS_MAX:
             raise Overloaded(f"{_WAITING_ROWS_MAX} queries wait for a node: come back later")
         loop = asyncio.get_running_loop()
         waiting = Waiting(block, time.monotonic(), loop.create_future())
         self._queue.append(waiting)
-        self._waiting_rows += len(block.queries)
+        self.waiting_rows += len(block.queries)
         self._send_next()
         return await waiting.outcome
 
@@ -75,7 +75,7 @@ class Gatherer:
             if waiting.block.group != group or not fits:
                 left.append(waiting)
                 continue
-            self._waiting_rows -= len(waiting.block.queries)
+            self.waiting_rows -= len(waiting.block.queries)
             if waiting.outcome.done():
                 continue  # Its caller is gone.
             if waiting.block.deadline.is_spent():

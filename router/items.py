@@ -23,7 +23,7 @@ from rangefinder.v1 import item_pb2 as public
 from rangefinder.v1.types_pb2 import ItemIds
 from router.certificate import certificate_of
 from router.choice import choose
-from router.coverage import ShardResult, cover
+from router.coverage import Coverage, ShardResult, cover
 from router.fan_out import fan_out
 from router.node_link import NodeLink
 from router.requests import keys_of_ids
@@ -65,9 +65,7 @@ class ItemService:
         ]
         response = public.GetItemsResponse(items=(found[place] for place in sorted(found)))
         response.unread_items.CopyFrom(_some_ids(request.items, unread))
-        response.certificate.CopyFrom(
-            certificate_of(self._map, release.name, cover(asked, results, {}))
-        )
+        response.certificate.CopyFrom(certificate_of(self._map, release.name, self._coverage(results)))
         if response.ByteSize() > _ITEM_BYTES_MAX + (512 << 10):
             raise InvalidRequest("items", "their attributes exceed an answer of 4 MiB: ask for fewer")
         return response
@@ -113,7 +111,8 @@ class ItemService:
                 results |= {name: ShardResult(None, outcome.reason) for name in names}
                 continue
             own = asked_of[node]
-            found |= dict(zip(own[list(outcome.places)].tolist(), outcome.items, strict=True))
+            items = zip(own[list(outcome.places)].tolist(), outcome.items, strict=True)
+            found |= {place: item for place, item in items if _is_asked(request.items, place, item)}
             counts = {each.shard: each.item_count for each in outcome.shards}
             results |= {name: ShardResult(counts[name]) for name in names}
         return found, results
@@ -152,8 +151,14 @@ class ItemService:
                     yield public.ScanItemsResponse(items=page.items, keys=keys.tolist())
                     place = int(keys[-1]) + 1
                     is_complete = is_complete or place >= end
-        coverage = cover(shards, results, {})
-        yield public.ScanItemsResponse(certificate=certificate_of(self._map, release.name, coverage))
+        certificate = certificate_of(self._map, release.name, self._coverage(results))
+        yield public.ScanItemsResponse(certificate=certificate)
+
+    def _coverage(self, results: Mapping[str, ShardResult]) -> Coverage:
+        """Of the whole catalogue: a range that need not be read is not missed."""
+        shards = self._map.serving_shards
+        unasked = {shard.name: ShardResult(shard.item_count) for shard in shards}
+        return cover(shards, unasked | dict(results), {})
 
     async def _page(
         self, shard: Shard, key_start: int, key_end: int, with_embeddings: bool, release: Release
@@ -180,6 +185,11 @@ class ItemService:
         raise CoverageTooLow(
             f"no replica of shard {shard.name} answers: go on from key {key_start:#018x} later"
         )
+
+
+def _is_asked(ids: ItemIds, place: int, item: public.Item) -> bool:
+    """Whether an item found by its key is the one asked for: texts may share a key."""
+    return not ids.texts or item.text_id == ids.texts[place]
 
 
 def _some_ids(ids: ItemIds, places: list[int]) -> ItemIds:

@@ -10,6 +10,7 @@ from rangefinder.deadline import Deadline
 from rangefinder.edge.service import BidiStream, Call, Handler, Unary
 from rangefinder.internal.v1.packed_pb2 import PackedRetrieveBatchResponse, PackedRetrieveResponse
 from rangefinder.merge import NO_SCORE
+from rangefinder.telemetry.metrics import ProcessMetrics
 from rangefinder.v1 import recommendation_pb2 as public
 from rangefinder.v1.types_pb2 import Certificate
 from router.batch import BlockOutcome, QueryBlock
@@ -29,8 +30,17 @@ from router.retrieve_stream import RetrieveStreams
 class RetrievalService:
     """RPCs of rangefinder.v1.RecommendationService that need no ranking."""
 
-    def __init__(self, cluster_map: ClusterMap, gatherer: Gatherer, batch_rows_max: int) -> None:
+    def __init__(
+        self,
+        cluster_map: ClusterMap,
+        gatherer: Gatherer,
+        batch_rows_max: int,
+        metrics: ProcessMetrics,
+    ) -> None:
         self._map, self._gatherer, self._rows_max = cluster_map, gatherer, batch_rows_max
+        self._partial = metrics.counter(
+            "partial_answers", "Answers that missed a range, by the reason of it.", ("reason",)
+        )
         self.streams = RetrieveStreams(self.run_batch)
 
     def handlers(self, default_deadline_s: float) -> dict[str, Handler]:
@@ -84,6 +94,8 @@ class RetrievalService:
         """The certificate of one answer. Raises CoverageTooLow."""
         results = of_all(outcome.results for outcome in outcomes)
         coverage = cover(self._map.serving_shards, results, self._gatherer.last_counts)
+        for reason in {missed.reason for missed in coverage.missed}:
+            self._partial.labels(reason).inc()
         certificate = certificate_of(
             self._map,
             retrieval.block.group.release,

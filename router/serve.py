@@ -31,13 +31,16 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
     cluster_map = read_map(config.map_file)
     links = {node.name: NodeLink(node.name, node.address) for node in cluster_map.nodes}
     gatherer = Gatherer(cluster_map, links, config.batch_rows_max)
-    retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max)
+    retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max, metrics)
     admission = Admission(config.requests_in_flight_max)
     services = _services(config, cluster_map, links, retrieval, admission, metrics)
     options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX)
     server = await Server.start(config.listen, services, admission, options)
     metrics.serve(config.metrics)
     metrics.gauge("nodes_usable", "Nodes that searches are sent to.", lambda: _usable_count(links))
+    metrics.gauge(
+        "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
+    )
     log.info("router_started", port=server.port, map_epoch=cluster_map.epoch, nodes=list(links))
     tasks = [asyncio.create_task(link.run(), name=f"link-{name}") for name, link in links.items()]
     tasks += [asyncio.create_task(link.watch(), name=f"watch-{name}") for name, link in links.items()]

@@ -55,6 +55,13 @@ class Search:
         )
 
 
+@dataclass(slots=True)
+class Fallbacks:
+    """Searches that an index could not answer, so that they were made exactly."""
+
+    count: int = 0
+
+
 class Plan(NamedTuple):
     """The search width of a query, and how many candidates it needs of what the index finds."""
 
@@ -83,6 +90,7 @@ class Segment:
     lengths: npt.NDArray[np.float32]
     index: VectorIndex | None
     texts: TextColumn | None
+    fallbacks: Fallbacks
     attributes: "AttributeColumns | None"
 
     @classmethod
@@ -100,6 +108,7 @@ class Segment:
             if about.index
             else None,
             texts=_open_texts(folder, about),
+            fallbacks=Fallbacks(),
             attributes=_open_attributes(folder) if about.has_attributes else None,
         )
 
@@ -157,6 +166,7 @@ class Segment:
         try:
             candidates = self.index.search(search.queries, plan.width)
         except UnreachableRows:
+            self.fallbacks.count += 1
             return self._search_exactly(search, excluded)
         return self._best(search, candidates[:, : plan.needed], excluded)
 

@@ -60,6 +60,11 @@ async def _load_unless_stopped(node: Node, server: Server, stopped: "asyncio.Tas
 def _add_gauges(metrics: ProcessMetrics, node: Node) -> None:
     metrics.gauge("work_waiting", "Pieces of work that wait for a thread.", lambda: node.waiting_count)
     metrics.gauge(
+        "exact_fallbacks",
+        "Searches that an index could not answer, so that they were made exactly, since the start.",
+        lambda: sum(shard.fallback_count for shard in node.shards_ready()),
+    )
+    metrics.gauge(
         "replicas_ready",
         "Replicas on this node that may answer.",
         lambda: len(node.shards_ready()),

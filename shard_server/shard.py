@@ -61,6 +61,11 @@ class Shard:
         """Bytes of the files behind it: what it takes when all of it is in memory."""
         return sum(segment.file_bytes for segment in self.segments)
 
+    @property
+    def fallback_count(self) -> int:
+        """Searches that an index could not answer, so that they were made exactly."""
+        return sum(segment.fallbacks.count for segment in self.segments)
+
     def search(self, search: Search) -> Hits:
         """The best items of each query over all segments, in answer order."""
         found = [segment.search(search) for segment in self.segments]

@@ -64,7 +64,9 @@ MESSAGES = (
     "router/serve.py",
     "router/service*",
     "shard_server/serve.py",
+    "shard_server/search_streams.py",
     "shard_server/service.py",
+    "shard_server/wire.py",
 )
 
 # Vendor -> the places that may import it: one file each, where not said.

@@ -26,6 +26,8 @@ from shard_server.texts import TextColumn
 
 ID, EMBEDDING = "id", "embedding"
 
+_READ_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ParquetSource:
@@ -40,7 +42,8 @@ class ParquetSource:
         """Raises InputRefused."""
         require_file(path)
         try:
-            file = pq.ParquetFile(path)
+            # By default the whole file is read ahead into memory.
+            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputRefused(f"{path}: not a whole Parquet file: {error}") from None
         if missing := {ID, EMBEDDING} - set(file.schema_arrow.names):
