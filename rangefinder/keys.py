@@ -8,8 +8,9 @@
 Everything works on whole columns. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,16 @@ Keys = npt.NDArray[np.uint64]
 IntegerIds = npt.NDArray[np.int64]
 
 KEY_COUNT = 2**64
+
+
+class Texts(Protocol):
+    """A sized column of UTF-8 texts; it need not hold them as objects."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+
+
 TEXT_BYTES_MAX = 256
 
 _SIGN = np.uint64(1 << 63)
@@ -52,7 +63,7 @@ def integers_of_keys(keys: Keys, kind: IdKind) -> IntegerIds:
     return bits.view(np.int64)
 
 
-def keys_of_texts(texts: Sequence[bytes | memoryview]) -> Keys:
+def keys_of_texts(texts: Texts) -> Keys:
     """Keys of UTF-8 texts; shape (len(texts),)."""
     return hash_texts(texts, len(texts))
 

@@ -14,6 +14,10 @@ from rangefinder.keys import Keys
 from rangefinder.merge import Hits, merge_hits, no_hits
 from router.coverage import ShardResult
 
+# Items that the queries of a batch may want in all, be they of one request or of many: with the longest
+# text ids a node's answer of so many is 54 MB, and a message between processes holds 64 MiB.
+BATCH_ITEMS_MAX = 200_000
+
 
 class Group(NamedTuple):
     """What queries of one batch have in common."""
@@ -32,6 +36,11 @@ class QueryBlock:
     item_count: int  # Wanted by each query.
     excluded: Sequence[Keys]  # Empty, or for each query.
     deadline: Deadline  # Of the retrieval: an answer later than this helps nobody.
+
+    @property
+    def items_wanted(self) -> int:
+        """By all of its queries."""
+        return len(self.queries) * self.item_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

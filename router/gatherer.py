@@ -14,7 +14,7 @@ from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import DeadlineSpent, Overloaded, RangefinderError, ReplicaUnavailable
-from router.batch import Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
+from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
 from router.choice import choose
 from router.coverage import ShardResult
 from router.health import SILENCE_S
@@ -69,20 +69,23 @@ class Gatherer:
         group = self._queue[0].block.group
         taken: list[Waiting] = []
         left: deque[Waiting] = deque()
-        rows = 0
+        rows = items = 0
         for waiting in self._queue:
-            fits = rows == 0 or rows + len(waiting.block.queries) <= self._rows_max
-            if waiting.block.group != group or not fits:
+            block = waiting.block
+            fits = rows + len(block.queries) <= self._rows_max
+            fits = fits and items + block.items_wanted <= BATCH_ITEMS_MAX
+            if block.group != group or (rows and not fits):
                 left.append(waiting)
                 continue
-            self.waiting_rows -= len(waiting.block.queries)
+            self.waiting_rows -= len(block.queries)
             if waiting.outcome.done():
                 continue  # Its caller is gone.
-            if waiting.block.deadline.is_spent():
+            if block.deadline.is_spent():
                 waiting.outcome.set_exception(DeadlineSpent("the time was up before a node was asked"))
                 continue
             waiting.first_row = rows
-            rows += len(waiting.block.queries)
+            rows += len(block.queries)
+            items += block.items_wanted
             taken.append(waiting)
         self._queue = left
         return taken

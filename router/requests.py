@@ -13,7 +13,7 @@ from rangefinder.keys import TEXT_BYTES_MAX, IdKind, Keys, keys_of_integers, key
 from rangefinder.v1 import recommendation_pb2 as public
 from rangefinder.v1.types_pb2 import ItemIds, Vector, VectorBlock
 from rangefinder.width import ITEM_COUNT_MAX, WIDTH_MAX, step_for
-from router.batch import Group, QueryBlock
+from router.batch import BATCH_ITEMS_MAX, Group, QueryBlock
 
 # Fields that are obeyed; others are refused where they are set.
 _OBEYED = (
@@ -26,7 +26,6 @@ OBEYED_STREAM = frozenset(["batch_id", "batch", "cancel", "time_allowed_ms"])
 
 DEFAULT_ITEM_COUNT = 100
 QUERIES_MAX = 1024
-BATCH_ITEMS_MAX = 200_000
 EXCLUDED_MAX = 10_000
 BATCH_EXCLUDED_MAX = 100_000
 REQUEST_ID_BYTES_MAX = 128
@@ -63,7 +62,7 @@ def batch_retrieval_of(
     queries = _vectors(request.queries, release)
     excluded = _excluded(request.excluded_items, len(queries), cluster_map.id_kind)
     retrieval = _retrieval(request, release, queries, excluded, deadline)
-    items = len(queries) * retrieval.block.item_count
+    items = retrieval.block.items_wanted
     if items > BATCH_ITEMS_MAX:
         raise InvalidRequest(
             "item_count", f"{items} items in all: at most {BATCH_ITEMS_MAX}, so send fewer queries"

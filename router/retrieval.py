@@ -7,7 +7,9 @@ import numpy as np
 
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.deadline import Deadline
+from rangefinder.edge.channel import ANSWER_BYTES_MAX
 from rangefinder.edge.service import BidiStream, Call, Handler, Unary
+from rangefinder.errors import InvalidRequest
 from rangefinder.internal.v1.packed_pb2 import PackedRetrieveBatchResponse, PackedRetrieveResponse
 from rangefinder.merge import NO_SCORE
 from rangefinder.telemetry.metrics import ProcessMetrics
@@ -25,6 +27,9 @@ from router.requests import (
     retrieval_of,
 )
 from router.retrieve_stream import RetrieveStreams
+
+# What a stream wraps an answer in is kept back; gRPC's own refusal of a larger one has no reason.
+_BATCH_BYTES_MAX = ANSWER_BYTES_MAX - 64
 
 
 class RetrievalService:
@@ -83,12 +88,17 @@ class RetrievalService:
         keys = [outcome.hits.keys[here] for outcome, here in zip(outcomes, found, strict=True)]
         scores = [outcome.hits.scores[here] for outcome, here in zip(outcomes, found, strict=True)]
         texts = {key: text for outcome in outcomes for key, text in outcome.texts.items()}
-        return PackedRetrieveBatchResponse(
+        response = PackedRetrieveBatchResponse(
             items=packed_ids(np.concatenate(keys), self._map.id_kind, texts),
             scores=np.concatenate(scores).tobytes(),
             item_counts=np.concatenate([here.sum(axis=1) for here in found]).tolist(),
             certificate=certificate,
         )
+        if response.ByteSize() > _BATCH_BYTES_MAX:
+            raise InvalidRequest(
+                "item_count", "the answer exceeds 4 MiB: send fewer queries, or ask for less"
+            )
+        return response
 
     def _certify(self, retrieval: Retrieval, outcomes: list[BlockOutcome]) -> Certificate:
         """The certificate of one answer. Raises CoverageTooLow."""

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rangefinder.deadline import Deadline
-from rangefinder.edge.channel import ANSWER_BYTES_MAX
 from rangefinder.edge.obeyed import refuse_unsupported
 from rangefinder.edge.service import DEADLINE_S_MAX, Stream
 from rangefinder.edge.status import code_of
@@ -118,9 +117,7 @@ class RetrieveStreams:
         try:
             _require_valid(request)
             batch = await self._run_batch(request.batch, deadline)
-            response = PackedRetrieveStreamResponse(batch_id=request.batch_id, batch=batch)
-            _require_small(response)
-            return response
+            return PackedRetrieveStreamResponse(batch_id=request.batch_id, batch=batch)
         except RangefinderError as error:
             return _failed(request.batch_id, error)
         except Exception:
@@ -137,11 +134,6 @@ def _require_valid(request: public.RetrieveStreamRequest) -> None:
     if request.WhichOneof("message") != "batch":
         raise InvalidRequest("message", "set batch, or cancel = true")
     refuse_unsupported(request.batch, OBEYED_BATCH)
-
-
-def _require_small(response: PackedRetrieveStreamResponse) -> None:
-    if response.ByteSize() > ANSWER_BYTES_MAX:
-        raise InvalidRequest("batch", "the answer exceeds 4 MiB: send fewer queries, or ask for less")
 
 
 def _failed(batch_id: int, error: RangefinderError) -> PackedRetrieveStreamResponse:

@@ -4,6 +4,7 @@ texts.npy        uint8, the texts one after another
 text_ends.npy    int64, where each text ends in the blob
 """
 
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -20,9 +21,11 @@ class TextColumn:
 
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> "TextColumn":
-        parts = list(texts)
-        ends = np.cumsum(np.fromiter((len(part) for part in parts), np.int64, len(parts)))
-        return cls(np.frombuffer(b"".join(parts), np.uint8), ends)
+        blob, ends = bytearray(), array("q")
+        for text in texts:
+            blob += text
+            ends.append(len(blob))
+        return cls(np.frombuffer(blob, np.uint8), np.array(ends, np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -31,7 +31,8 @@ _EXAMPLE = """
 Example:
   rangefinder up --release release --data-dir data --port 7000 --nodes 2
 
-Stops everything on Ctrl-C or SIGTERM. Files: DATA-DIR/run/<process>.pid, DATA-DIR/output/<process>.txt.
+Stops everything on Ctrl-C or SIGTERM. Files: DATA-DIR/run/<process>.pid, DATA-DIR/output/<process>.txt;
+DATA-DIR/config/<process>.yaml says where /metrics of each is.
 """
 
 # Below the ports that the system gives to outgoing connections: none of those can take one of ours
@@ -114,10 +115,9 @@ def _place(order: UpOrder, manifest: ReleaseManifest) -> ClusterMap:
                 " choose another --data-dir"
             )
         epoch = before.epoch + 1
-    with _free_ports() as ports:
+    with _free_addresses() as addresses:
         nodes = tuple(
-            Node(name=f"node-{number}", address=f"127.0.0.1:{next(ports)}")
-            for number in range(order.node_count)
+            Node(name=f"node-{number}", address=next(addresses)) for number in range(order.node_count)
         )
     cluster_map = map_of_release(
         manifest, nodes, order.replica_count, cluster=order.cluster, epoch=epoch
@@ -127,16 +127,16 @@ def _place(order: UpOrder, manifest: ReleaseManifest) -> ClusterMap:
 
 
 @contextmanager
-def _free_ports() -> Iterator[Iterator[int]]:
-    """Different free ports, held until the block ends."""
+def _free_addresses() -> Iterator[Iterator[str]]:
+    """Different free ports of this machine as host:port, held until the block ends."""
     with contextlib.ExitStack() as held:
 
-        def find() -> Iterator[int]:
+        def find() -> Iterator[str]:
             for port in random.sample(_PORTS, len(_PORTS)):
                 probe = held.enter_context(socket.socket())
                 with contextlib.suppress(OSError):
                     probe.bind(("127.0.0.1", port))
-                    yield port
+                    yield f"127.0.0.1:{port}"
             raise AddressInUse("no free port for a node")
 
         yield find()
@@ -150,33 +150,43 @@ def _configure(order: UpOrder, name: str, config: NodeConfig | RouterConfig) -> 
 
 
 def _processes(order: UpOrder, cluster_map: ClusterMap) -> list[Supervised]:
+    with _free_addresses() as addresses:
+        return [
+            Supervised(
+                name=config.name,
+                module=module,
+                arguments=_configure(order, config.name, config),
+                data_dir=order.data_dir,
+                tell=_tell,
+            )
+            for module, config in _configs(order, cluster_map, addresses)
+        ]
+
+
+def _configs(
+    order: UpOrder, cluster_map: ClusterMap, free: Iterator[str]
+) -> Iterator[tuple[str, NodeConfig | RouterConfig]]:
+    """Module and configuration of every process; metrics are at a free port of each."""
     log = LogConfig(format=LogFormat.PEOPLE)
     map_file = order.data_dir / "map" / "map.json"
-    configs: list[tuple[str, NodeConfig | RouterConfig]] = [
-        (
-            "shard_server",
-            NodeConfig(
-                name=node.name,
-                listen=node.address,
-                map_file=map_file,
-                release=order.release,
-                log=log,
-            ),
+    for node in cluster_map.nodes:
+        node_config = NodeConfig(
+            name=node.name,
+            listen=node.address,
+            map_file=map_file,
+            release=order.release,
+            metrics=next(free),
+            log=log,
         )
-        for node in cluster_map.nodes
-    ]
-    router = RouterConfig(name="router-0", listen=f"127.0.0.1:{order.port}", map_file=map_file, log=log)
-    configs.append(("router", router))
-    return [
-        Supervised(
-            name=config.name,
-            module=module,
-            arguments=_configure(order, config.name, config),
-            data_dir=order.data_dir,
-            tell=_tell,
-        )
-        for module, config in configs
-    ]
+        yield "shard_server", node_config
+    router_config = RouterConfig(
+        name="router-0",
+        listen=f"127.0.0.1:{order.port}",
+        map_file=map_file,
+        metrics=next(free),
+        log=log,
+    )
+    yield "router", router_config
 
 
 async def _supervise(order: UpOrder, cluster_map: ClusterMap) -> None:

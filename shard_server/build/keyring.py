@@ -42,7 +42,7 @@ def make_keyring(ids: Ids, kind: IdKind, shard_count: int, source: str) -> Keyri
     """Keys and balanced ranges. Raises InputRefused for repeated ids, collisions, too many shards."""
     if shard_count > len(ids):
         raise InputRefused(f"{source}: {len(ids)} items are too few for {shard_count} shards")
-    keys = keys_of_texts(list(ids)) if isinstance(ids, TextColumn) else keys_of_integers(ids, kind)
+    keys = keys_of_texts(ids) if isinstance(ids, TextColumn) else keys_of_integers(ids, kind)
     order = np.argsort(keys, kind="stable")
     ascending = keys[order]
     repeated = np.flatnonzero(ascending[1:] == ascending[:-1])
