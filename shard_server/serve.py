@@ -12,6 +12,7 @@ from rangefinder.process import until_stopped
 from rangefinder.release import read_manifest
 from rangefinder.telemetry.logs import get_log
 from rangefinder.telemetry.metrics import ProcessMetrics
+from rangefinder.telemetry.process import memory
 from shard_server.config import NodeConfig
 from shard_server.node import Node, placement_of
 from shard_server.service import NodeService
@@ -54,7 +55,8 @@ async def _load_unless_stopped(node: Node, server: Server, stopped: "asyncio.Tas
     if loading.done():
         loading.result()
         await server.set_ready(True)
-        get_log().info("node_ready")
+        held = memory()
+        get_log().info("node_ready", resident_bytes=held.resident, private_bytes=held.private)
 
 
 def _add_gauges(metrics: ProcessMetrics, node: Node) -> None:
