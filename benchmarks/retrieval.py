@@ -21,8 +21,8 @@ import numpy.typing as npt
 import uvloop
 
 from benchmarks.bare_hnswlib import private_bytes
-from benchmarks.echo import measure_p50_ms
 from benchmarks.datasets import ROOT, dataset
+from benchmarks.echo import measure_p50_ms
 from benchmarks.worlds import generate
 from rangefinder import Client
 from rangefinder.cli.output import print_table

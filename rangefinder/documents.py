@@ -18,6 +18,9 @@ T = TypeVar("T")
 # What a document's dataclass sets as __pydantic_config__: unknown keys are errors.
 STRICT: ConfigDict = ConfigDict(extra="forbid")
 
+# PyYAML lets out what its makers of values raise: for 2020-13-45, 0x_, !!bool maybe, !!timestamp soon.
+_NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError)
+
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -44,7 +47,7 @@ def from_yaml(text: str, kind: type[T], source: str) -> T:
     """Parse and check a YAML document; `source` names it in errors. Raises InputRefused."""
     try:
         content = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise InputRefused(f"{source}: not YAML: {_one_line(error)}") from None
     return from_values(content if content is not None else {}, kind, source)
 
@@ -85,7 +88,7 @@ def to_json(document: object) -> str:
 
 def _first_fault(error: _ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in fault["loc"]) or "document"
+    place = ".".join(" ".join(str(part).split()) for part in fault["loc"]) or "document"
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{place}: unknown key"
     return f"{place}: {fault['msg']}"

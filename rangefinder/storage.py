@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,8 +45,10 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputRefused(f"{path}: {_why(error)}") from None
+    finally:
+        with suppress(OSError):  # Renamed by now, or never there.
+            temporary.unlink()
 
 
 def sync(file: IO[Any]) -> None:

@@ -85,6 +85,7 @@ class Batch:
     sent_s: float
     answers: dict[str, NodeAnswer | RangefinderError] = field(default_factory=dict)
     search_ids: dict[str, int] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)  # Nodes whose silence was counted: once a batch.
     late: asyncio.TimerHandle | None = None
     expiry: asyncio.TimerHandle | None = None
     is_late: bool = False

@@ -153,7 +153,9 @@ class Gatherer:
     def _record_silence(self, batch: Batch, now_s: float) -> None:
         for node in batch.unanswered:
             link = self._links[node]
-            if now_s - max(batch.sent_s, link.last_heard_s) >= SILENCE_S:
+            is_silent = now_s - max(batch.sent_s, link.last_heard_s) >= SILENCE_S
+            if is_silent and node not in batch.silent:
+                batch.silent.add(node)
                 link.health.record_failure(now_s)
 
     def _abandon(self, number: int) -> None:

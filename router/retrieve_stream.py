@@ -89,11 +89,13 @@ class RetrieveStreams:
     ) -> None:
         try:
             response = await self._response(request, deadline)
-            if request.batch_id not in in_flight.cancelled:
-                await stream.write(response)
-        finally:
+            is_wanted = request.batch_id not in in_flight.cancelled
+            # Before the answer leaves: whoever has it may use the id again at once.
             in_flight.cancelled.discard(request.batch_id)
             in_flight.batch_ids.discard(request.batch_id)
+            if is_wanted:
+                await stream.write(response)
+        finally:
             in_flight.permits.release()
 
     async def _refuse_repeated(

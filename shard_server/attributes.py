@@ -5,7 +5,8 @@
 An item that lacks an attribute has a null there. Rows stand beside those of the segment.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,15 @@ def write_in_order(spool: Path, rows: npt.NDArray[np.int64], path: Path) -> None
         writer.write_batch(batch)
 
 
+def require_different(names: Sequence[str], source: str) -> None:
+    """Refuse columns of which one name stands for two."""
+    if repeated := {name for name, count in Counter(names).items() if count > 1}:
+        raise InputRefused(f"{source}: two columns are called {min(repeated)!r}: rename one of them")
+
+
 def typed_columns(batch: pa.RecordBatch, source: str, first_row: int) -> pa.RecordBatch:
     """The columns as attribute types. Raises InputRefused, naming the column or the row."""
+    require_different(batch.schema.names, source)
     columns = [
         _typed(batch.column(name), f"{source}: column {name}", first_row) for name in batch.schema.names
     ]
@@ -88,13 +96,13 @@ def _typed(column: pa.Array, place: str, first_row: int) -> pa.Array:
     if pa.types.is_integer(kind):
         return _numbers(column, place, first_row)
     if pa.types.is_floating(kind):
-        return column.cast(pa.float64())
+        return _finite(column.cast(pa.float64()), place, first_row)
     if pa.types.is_boolean(kind):
         return column
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.large_string())
+        return _texts(column.cast(pa.large_string()), place, first_row)
     if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_text(kind.value_type):
-        return column.cast(pa.large_list(pa.large_string()))
+        return _texts(column.cast(pa.large_list(pa.large_string())), place, first_row)
     raise InputRefused(
         f"{place}: {kind} cannot be an attribute: use numbers, truth values, text or lists of text"
     )
@@ -112,6 +120,35 @@ def _numbers(column: pa.Array, place: str, first_row: int) -> pa.Array:
                 f"{place}: row {first_row + row}: {value} is not exact as a number: write it as text"
             )
     return pa.array(values, pa.float64())
+
+
+def _finite(column: pa.Array, place: str, first_row: int) -> pa.Array:
+    """Refuse numbers that no JSON, and so no client, can hold."""
+    values = column.to_numpy(zero_copy_only=False)
+    bad = column.is_valid().to_numpy(zero_copy_only=False) & ~np.isfinite(values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise InputRefused(f"{place}: row {first_row + row}: {values[row]}: leave it out, or use text")
+    return column
+
+
+def _texts(column: pa.Array, place: str, first_row: int) -> pa.Array:
+    """Refuse what is no UTF-8, which Arrow does not look at by itself, and lists with gaps."""
+    if not _is_utf8(column):
+        row = next(row for row in range(len(column)) if not _is_utf8(column.slice(row, 1)))
+        raise InputRefused(f"{place}: row {first_row + row}: not UTF-8")
+    if pa.types.is_large_list(column.type) and column.flatten().null_count:
+        row = next(row for row, texts in enumerate(column.to_pylist()) if texts and None in texts)
+        raise InputRefused(f"{place}: row {first_row + row}: a text of the list is missing")
+    return column
+
+
+def _is_utf8(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _require_small(batch: pa.RecordBatch, source: str, first_row: int) -> None:

@@ -5,12 +5,14 @@ Recall is counted by score, not by key: of items with equal scores any may be re
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rangefinder.merge import NO_SCORE, Scores
 from rangefinder.width import CALIBRATED_ITEM_COUNTS, LADDER, Calibration, RecallCurve, RecallPoint
+from shard_server.index import UnreachableRows
 
 # One-sided 95 %: the target holds for queries like the probes, not only for the probes.
 _CONFIDENCE = 1.645
@@ -52,7 +54,7 @@ def calibrate(
 
     truth: exact scores of each probe's best items, best first, shape (probes, most items).
     search(width, item_count, probe_count) gives the scores found for the first probe_count probes:
-    (probe_count, item_count), best first.
+    (probe_count, item_count), best first. Raises UnreachableRows, as an index does.
     """
     curves = [
         _measure(item_count, truth, search, row_count, recall_target)
@@ -65,13 +67,16 @@ def calibrate(
 def _measure(
     item_count: int, truth: Scores, search: SearchAtWidth, row_count: int, recall_target: float
 ) -> RecallCurve:
-    probe_count = len(truth) if item_count < 1000 else min(len(truth), _WIDE_PROBE_COUNT_MAX)
+    probe_count = _probe_count(item_count, truth)
     if probe_count < PROBE_COUNT_MIN:
         return RecallCurve(item_count=item_count, width=None)
     points: list[RecallPoint] = []
     chosen: int | None = None
     for width in _widths(item_count, row_count):
-        found = search(width, item_count, probe_count)
+        try:
+            found = search(width, item_count, probe_count)
+        except UnreachableRows:
+            break  # The index reaches fewer rows: a wider search asks for more.
         recalls = recall_of_queries(found, truth[:probe_count, :item_count])
         points.append(RecallPoint(width=width, recall=round(float(recalls.mean()), 5)))
         if chosen is None and lower_bound(recalls) >= recall_target:
@@ -80,6 +85,43 @@ def _measure(
         if chosen is not None and (item_count >= 100 or points[-1].recall >= _RECALL_ENOUGH):
             break
     return RecallCurve(item_count=item_count, width=chosen, points=tuple(points))
+
+
+def widened(
+    calibration: Calibration,
+    truth: Scores,
+    search: SearchAtWidth,
+    row_count: int,
+    recall_target: float,
+) -> Calibration:
+    """The calibration with the narrowest widths, from its own on, that hold the target here, too.
+
+    For an index that was completed after it was calibrated: what was added last may be harder to find
+    than all before it, and a node serves no index that misses its target on the probes.
+    """
+    curves = [_widen(curve, truth, search, row_count, recall_target) for curve in calibration.curves]
+    return Calibration(curves=tuple(curves))
+
+
+def _widen(
+    curve: RecallCurve, truth: Scores, search: SearchAtWidth, row_count: int, recall_target: float
+) -> RecallCurve:
+    probe_count = _probe_count(curve.item_count, truth)
+    for width in _widths(curve.item_count, row_count):
+        if curve.width is None or width < curve.width:
+            continue
+        try:
+            found = search(width, curve.item_count, probe_count)
+        except UnreachableRows:
+            break
+        recalls = recall_of_queries(found, truth[:probe_count, : curve.item_count])
+        if recalls.mean() >= recall_target:
+            return replace(curve, width=width)
+    return replace(curve, width=None)
+
+
+def _probe_count(item_count: int, truth: Scores) -> int:
+    return len(truth) if item_count < 1000 else min(len(truth), _WIDE_PROBE_COUNT_MAX)
 
 
 def _widths(item_count: int, row_count: int) -> Sequence[int]:

@@ -130,9 +130,15 @@ class Segment:
         ]
         shape = (len(plans), int(search.wanted.max(initial=0)))
         found = Hits(np.zeros(shape, np.uint64), np.full(shape, NO_SCORE))
-        for plan, places in _grouped(plans):
+        groups = list(_grouped(plans))
+        while groups:
+            plan, places = groups.pop()
             rows = [excluded[place] for place in places] if excluded else []
-            hits = self._follow(plan, search.part(places), rows)
+            try:
+                hits = self._follow(plan, search.part(places), rows)
+            except UnreachableRows:
+                groups += self._apart(plan, places, search.queries)
+                continue
             found.keys[places, : hits.keys.shape[1]] = hits.keys
             found.scores[places, : hits.keys.shape[1]] = hits.scores
         return found
@@ -163,12 +169,26 @@ class Segment:
         if plan == EXACTLY or self.index is None:
             return self._search_exactly(search, excluded)
         search.require_time_left()
-        try:
-            candidates = self.index.search(search.queries, plan.width)
-        except UnreachableRows:
-            self.fallbacks.count += 1
-            return self._search_exactly(search, excluded)
+        candidates = self.index.search(search.queries, plan.width)
         return self._best(search, candidates[:, : plan.needed], excluded)
+
+    def _apart(
+        self, plan: "Plan", places: npt.NDArray[np.int64], queries: Rows
+    ) -> Iterator[tuple["Plan", npt.NDArray[np.int64]]]:
+        """Queries of a batch that failed: those that fail alone are searched exactly, and no others."""
+        reached = np.array([self._reaches(queries[place : place + 1], plan.width) for place in places])
+        self.fallbacks.count += len(places) - int(np.count_nonzero(reached))
+        for next_plan, part in ((plan, places[reached]), (EXACTLY, places[~reached])):
+            if len(part):
+                yield next_plan, part
+
+    def _reaches(self, query: Rows, width: int) -> bool:
+        assert self.index is not None
+        try:
+            self.index.search(query, width)
+        except UnreachableRows:
+            return False
+        return True
 
     def _search_exactly(self, search: Search, excluded: Sequence[RowNumbers]) -> Hits:
         rows, scores = search_exactly(

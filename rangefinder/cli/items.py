@@ -21,7 +21,7 @@ Example:
 """
 
 
-@click.group()
+@click.group(epilog=_EXAMPLE)
 def command() -> None:
     """Read items of the catalogue."""
 

@@ -35,12 +35,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_column(name, justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    Console(width=_WIDTH).print(table)
+    _console().print(table)
 
 
 def print_line(text: str) -> None:
     """A line for people on standard output."""
-    Console(width=_WIDTH, highlight=False, soft_wrap=True).print(text, markup=False)
+    _console().print(text, soft_wrap=True)
+
+
+def _console() -> Console:
+    """Prints what it is given: ids and titles may hold what looks like markup or an emoji's name."""
+    return Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def _cell(value: object) -> str:

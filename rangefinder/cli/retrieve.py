@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import click
@@ -115,8 +116,8 @@ async def _seed(
 def _read_row(path: Path, row: int) -> npt.NDArray[np.float32]:
     try:
         rows = np.atleast_2d(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise InputRefused(f"{path}: not a .npy file: {error}") from None
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError) as error:
+        raise InputRefused(f"{path}: not a whole .npy file: {error}") from None
     if rows.ndim != 2 or row >= len(rows) or rows.dtype.kind not in "fiu":
         raise InputRefused(f"{path}: no row {row} of numbers in an array of shape {rows.shape}")
     with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinite.

@@ -11,18 +11,21 @@ Obeyed = frozenset[str]
 def refuse_unsupported(request: Message, obeyed: Obeyed) -> None:
     """Raise NotSupported where a field is set that is not obeyed, or that this version lacks."""
     name = request.DESCRIPTOR.name
-    for field, value in request.ListFields():
+    for field, _ in request.ListFields():
         if field.name not in obeyed:
             raise NotSupported(f"{name}.{field.name} is not supported by this server: leave it unset")
-        if isinstance(value, Message):
-            _refuse_unknown(value)
     _refuse_unknown(request)
 
 
 def _refuse_unknown(message: Message) -> None:
+    """Look at the message and at every message in it: what a newer caller adds may stand anywhere."""
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise NotSupported(
             f"{message.DESCRIPTOR.name}: field number {unknown[0].field_number} is newer than this"
             " server: leave it unset, or upgrade the server"
         )
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in (value,) if isinstance(value, Message) else value:
+                _refuse_unknown(part)

@@ -85,7 +85,7 @@ def read_ids(path: Path, id_kind: IdKind | None) -> Ids:
     if values.ndim != 1:
         raise InputRefused(f"{path}: shape {values.shape}: ids are one column")
     if values.dtype.kind == "U":
-        texts = TextColumn.of(str(value).encode() for value in values)
+        texts = TextColumn.of(str(value).encode(errors="surrogatepass") for value in values)
         return require_text_ids(texts, str(path))
     if values.dtype.kind == "S":
         return require_text_ids(TextColumn.of(bytes(value) for value in values), str(path))
@@ -95,12 +95,10 @@ def read_ids(path: Path, id_kind: IdKind | None) -> Ids:
 def _load(path: Path) -> npt.NDArray[Any]:
     require_file(path)
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, TypeError, SyntaxError) as error:
-        raise InputRefused(f"{path}: not a whole .npy file: {error}") from None
-    if not isinstance(array, np.ndarray):
-        raise InputRefused(f"{path}: an archive of arrays: give one .npy file")
-    return array
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy lets out whatever a spoilt header makes its parser raise.
+        why = " ".join(str(error).split())
+        raise InputRefused(f"{path}: not a whole .npy file: {why}") from None
 
 
 def _read_lines(path: Path) -> TextColumn:

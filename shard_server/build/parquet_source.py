@@ -4,6 +4,7 @@ The fields of a struct column are attributes of their own.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rangefinder.errors import InputRefused
-from shard_server.attributes import typed_columns
+from shard_server.attributes import require_different, typed_columns
 from shard_server.build.source import (
     BLOCK_ROWS,
     Ids,
@@ -41,16 +42,15 @@ class ParquetSource:
     def open(cls, path: Path) -> "ParquetSource":
         """Raises InputRefused."""
         require_file(path)
-        try:
+        with _whole(str(path)):
             # By default the whole file is read ahead into memory.
             file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_BYTES)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputRefused(f"{path}: not a whole Parquet file: {error}") from None
-        if missing := {ID, EMBEDDING} - set(file.schema_arrow.names):
-            raise InputRefused(f"{path}: no column {min(missing)!r}")
-        if file.metadata.num_rows == 0:
-            raise InputRefused(f"{path}: no rows")
-        return cls(str(path), file, _dimension(file, path))
+            if missing := {ID, EMBEDDING} - set(file.schema_arrow.names):
+                raise InputRefused(f"{path}: no column {min(missing)!r}")
+            require_different(file.schema_arrow.names, str(path))
+            if file.metadata.num_rows == 0:
+                raise InputRefused(f"{path}: no rows")
+            return cls(str(path), file, _dimension(file, path))
 
     @property
     def row_count(self) -> int:
@@ -74,7 +74,8 @@ class ParquetSource:
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            texts = TextColumn.of(text.as_py().encode() for text in column)
+            # As bytes: Arrow does not look whether they are UTF-8.
+            texts = TextColumn.of(text.as_py() for text in column.cast(pa.large_binary()))
             return require_text_ids(texts, self.name)
         if not pa.types.is_integer(column.type):
             raise InputRefused(f"{self.name}: ids are {column.type}: give integers or text")
@@ -87,7 +88,8 @@ class ParquetSource:
             rows = self._rows(batch.column(EMBEDDING), first_row)
             attributes = None
             if names:
-                attributes = typed_columns(_flat(batch.select(names)), self.name, first_row)
+                with _whole(self.name):
+                    attributes = typed_columns(_flat(batch.select(names)), self.name, first_row)
             yield ItemBlock(rows, attributes)
             first_row += len(rows)
 
@@ -95,10 +97,8 @@ class ParquetSource:
         return [name for name in self.file.schema_arrow.names if name not in (ID, EMBEDDING)]
 
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        try:
+        with _whole(self.name):
             yield from self.file.iter_batches(BLOCK_ROWS, columns=columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputRefused(f"{self.name}: not a whole Parquet file: {error}") from None
 
     def _rows(self, column: pa.Array, first_row: int) -> Rows:
         if column.null_count:
@@ -115,6 +115,16 @@ class ParquetSource:
         with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinite.
             rows: Rows = values.astype(np.float32).reshape(-1, self.dimension)
         return rows
+
+
+@contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """Refuse a file that turns out to be damaged, whatever of it was being read."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+        why = " ".join(str(error).split())
+        raise InputRefused(f"{name}: not a whole Parquet file: {why}") from None
 
 
 def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -23,7 +23,7 @@ from shard_server.attributes import write_in_order
 from shard_server.build import spool
 from shard_server.build.source import BLOCK_ROWS
 from shard_server.build.spool import Advance
-from shard_server.calibration import calibrate
+from shard_server.calibration import SearchAtWidth, calibrate, widened
 from shard_server.exact import search_exactly
 from shard_server.index.hnsw import HnswBuilder
 from shard_server.scoring import Rows, row_lengths, score_rows
@@ -144,8 +144,13 @@ class _IndexBuild:
         )
         others = np.setdiff1d(np.arange(len(self._rows)), self._held_out, assume_unique=True)
         self._add(builder, others)
-        calibration = self._calibrate(builder)
-        self._add(builder, self._held_out)
+        truth, search = self._truth(), self._search_with(builder)
+        target = self._order.recall_target
+        calibration = calibrate(truth, search, len(self._rows), target)
+        if len(self._held_out):
+            self._add(builder, self._held_out)
+            truth = self._with_held_out(truth)
+            calibration = widened(calibration, truth, search, len(self._rows), target)
         builder.save(path)
         return calibration
 
@@ -154,8 +159,8 @@ class _IndexBuild:
             builder.add(self._rows[part], part)
             self._advance(len(part))
 
-    def _calibrate(self, builder: HnswBuilder) -> Calibration:
-        truth = self._truth()
+    def _search_with(self, builder: HnswBuilder) -> SearchAtWidth:
+        """What the index finds for the probes, as it is when asked."""
 
         def search(width: int, item_count: int, probe_count: int) -> Scores:
             queries = self._probes[:probe_count]
@@ -163,9 +168,10 @@ class _IndexBuild:
             scores = score_rows(self._order.metric, self._rows[found], queries[:, None])
             return -np.sort(-scores, axis=1)
 
-        return calibrate(truth, search, len(self._rows), self._order.recall_target)
+        return search
 
     def _truth(self) -> Scores:
+        """The best scores of each probe among the rows that were not held out."""
         wanted = min(CALIBRATED_ITEM_COUNTS[-1], len(self._rows) - len(self._held_out))
         _, scores = search_exactly(
             self._order.metric,
@@ -179,6 +185,13 @@ class _IndexBuild:
         for probe, best in enumerate(scores):
             truth[probe, : len(best)] = best
         return truth
+
+    def _with_held_out(self, truth: Scores) -> Scores:
+        """The best scores of each probe among all rows."""
+        rows, lengths = self._rows[self._held_out], self._lengths[self._held_out]
+        _, scores = search_exactly(self._order.metric, rows, lengths, self._probes, len(rows), [])
+        both = np.concatenate([truth, np.array(scores)], axis=1)
+        return -np.sort(-both, axis=1)[:, : truth.shape[1]]
 
 
 def _parts(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:

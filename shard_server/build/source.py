@@ -79,9 +79,11 @@ def require_file(path: Path) -> None:
     """Refuse a path that is no readable, non-empty file."""
     try:
         size = path.stat().st_size
+        if not path.is_file():
+            raise InputRefused(f"{path}: not a file")
+        with open(path, "rb"):
+            pass  # It may be read.
     except OSError as error:
         raise InputRefused(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    if not path.is_file():
-        raise InputRefused(f"{path}: not a file")
     if size == 0:
         raise InputRefused(f"{path}: the file is empty")

@@ -28,7 +28,8 @@ def scores(metric: str, rows: npt.NDArray[np.float32], query: npt.NDArray[np.flo
         length = np.sqrt((q * q).sum())
         exact = (stored * q).sum(axis=1) / length if length > 0 else np.zeros(len(x))
         exact = exact.clip(-1, 1)
-    return [float(np.float32(value)) for value in exact.clip(-FLOAT32_MAX, FLOAT32_MAX)]
+    rounded: list[float] = exact.clip(-FLOAT32_MAX, FLOAT32_MAX).astype(np.float32).tolist()
+    return rounded
 
 
 def best(
