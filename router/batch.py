@@ -72,7 +72,15 @@ class Waiting:
     block: QueryBlock
     arrived_s: float
     outcome: "asyncio.Future[BlockOutcome]"
+    is_sent: bool = False
     first_row: int = 0  # In its batch.
+    expiry: asyncio.TimerHandle | None = None  # While it is not sent.
+
+    def set_sent(self, first_row: int) -> None:
+        """From now on its batch looks after its deadline."""
+        self.is_sent, self.first_row = True, first_row
+        if self.expiry is not None:
+            self.expiry.cancel()
 
 
 @dataclass(slots=True)
@@ -88,7 +96,6 @@ class Batch:
     silent: set[str] = field(default_factory=set)  # Nodes whose silence was counted: once a batch.
     late: asyncio.TimerHandle | None = None
     expiry: asyncio.TimerHandle | None = None
-    is_late: bool = False
 
     @property
     def wanted(self) -> npt.NDArray[np.int64]:

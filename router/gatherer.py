@@ -42,6 +42,7 @@ class Gatherer:
         self._batches: dict[int, Batch] = {}
         self._next_id = 1
         self._usual_s = 0.005
+        self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
         self._random = random.Random()
         self.last_counts: dict[str, int] = {}
 
@@ -55,6 +56,9 @@ class Gatherer:
         self._queue.append(waiting)
         self.waiting_rows += len(block.queries)
         self._send_next()
+        if not waiting.is_sent:
+            left_s = block.deadline.remaining_s()
+            waiting.expiry = loop.call_later(left_s, _expire, waiting)
         return await waiting.outcome
 
     def _send_next(self) -> None:
@@ -81,9 +85,9 @@ class Gatherer:
             if waiting.outcome.done():
                 continue  # Its caller is gone.
             if block.deadline.is_spent():
-                waiting.outcome.set_exception(DeadlineSpent("the time was up before a node was asked"))
+                _expire(waiting)
                 continue
-            waiting.first_row = rows
+            waiting.set_sent(rows)
             rows += len(block.queries)
             items += block.items_wanted
             taken.append(waiting)
@@ -102,6 +106,8 @@ class Gatherer:
         number, self._next_id = self._next_id, self._next_id + 1
         self._batches[number] = batch
         for node, shards in choice.shards_of_node.items():
+            if self._asked_s.get(node, 0.0) <= self._links[node].last_heard_s:
+                self._asked_s[node] = batch.sent_s
             batch.search_ids[node] = self._links[node].search(
                 self._epoch,
                 [each.block for each in waiting],
@@ -127,7 +133,6 @@ class Gatherer:
             self._finish(number)
 
     def _on_late(self, number: int) -> None:
-        self._batches[number].is_late = True
         self._out.discard(number)
         self._send_next()
 
@@ -153,7 +158,7 @@ class Gatherer:
     def _record_silence(self, batch: Batch, now_s: float) -> None:
         for node in batch.unanswered:
             link = self._links[node]
-            is_silent = now_s - max(batch.sent_s, link.last_heard_s) >= SILENCE_S
+            is_silent = now_s - max(self._asked_s[node], link.last_heard_s) >= SILENCE_S
             if is_silent and node not in batch.silent:
                 batch.silent.add(node)
                 link.health.record_failure(now_s)
@@ -168,9 +173,9 @@ class Gatherer:
     def _finish(self, number: int) -> None:
         """All nodes have answered or failed."""
         batch = self._forget(number)
-        if batch.shards_of_node and not batch.is_late:
-            took_s = time.monotonic() - batch.sent_s
-            self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
+        # Late ones count too, or nodes that became slower would be late for ever.
+        took_s = min(time.monotonic() - batch.sent_s, _LATE_S_MAX)
+        self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
         self._resolve(batch, batch.waiting)
         self._send_next()
 
@@ -201,3 +206,9 @@ class Gatherer:
                     merge_s=now_s - began_s,
                 )
             )
+
+
+def _expire(waiting: Waiting) -> None:
+    """The time of a block was up while it waited for its batch."""
+    if not waiting.outcome.done():
+        waiting.outcome.set_exception(DeadlineSpent("the time was up before a node was asked"))

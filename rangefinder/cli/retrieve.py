@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import click
@@ -22,6 +21,7 @@ from rangefinder.cli.output import (
 from rangefinder.client import Client
 from rangefinder.errors import InputRefused
 from rangefinder.width import ITEM_COUNT_MAX, WIDTH_MAX
+from shard_server.build.npy_source import load_array
 
 _EXAMPLE = """
 \b
@@ -114,10 +114,7 @@ async def _seed(
 
 
 def _read_row(path: Path, row: int) -> npt.NDArray[np.float32]:
-    try:
-        rows = np.atleast_2d(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, TokenError) as error:
-        raise InputRefused(f"{path}: not a whole .npy file: {error}") from None
+    rows = np.atleast_2d(load_array(path))
     if rows.ndim != 2 or row >= len(rows) or rows.dtype.kind not in "fiu":
         raise InputRefused(f"{path}: no row {row} of numbers in an array of shape {rows.shape}")
     with np.errstate(over="ignore"):  # What float32 cannot hold is refused as infinite.

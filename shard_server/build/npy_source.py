@@ -1,5 +1,7 @@
 """Items from NumPy files: `--embeddings X.npy`, and `--ids IDS.npy` or `--ids IDS.txt`."""
 
+import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from shard_server.build.source import (
     require_text_ids,
 )
 from shard_server.texts import TextColumn
+
+_INTEGER = re.compile(rb"[+-]?[0-9]{1,20}")
 
 # What float32 holds without changing its meaning.
 _ROW_DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int16", "uint16")
@@ -67,7 +71,7 @@ class NpySource:
 
 def read_matrix(path: Path) -> npt.NDArray[Any]:
     """A mapped matrix of numbers, one embedding a row. Raises InputRefused."""
-    matrix = _load(path)
+    matrix = load_array(path)
     if matrix.dtype.name not in _ROW_DTYPES:
         raise InputRefused(f"{path}: embeddings are {matrix.dtype}: give float32")
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -81,7 +85,7 @@ def read_ids(path: Path, id_kind: IdKind | None) -> Ids:
         texts = _read_lines(path)
         is_integer = id_kind is not None and id_kind.is_integer
         return _parse_integers(texts, path) if is_integer else require_text_ids(texts, str(path))
-    values = _load(path)
+    values = load_array(path)
     if values.ndim != 1:
         raise InputRefused(f"{path}: shape {values.shape}: ids are one column")
     if values.dtype.kind == "U":
@@ -92,7 +96,8 @@ def read_ids(path: Path, id_kind: IdKind | None) -> Ids:
     return as_integer_ids(values, str(path))
 
 
-def _load(path: Path) -> npt.NDArray[Any]:
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """A mapped .npy file, whatever it holds. Raises InputRefused."""
     require_file(path)
     try:
         return np.lib.format.open_memmap(path, mode="r")
@@ -103,7 +108,9 @@ def _load(path: Path) -> npt.NDArray[Any]:
 
 def _read_lines(path: Path) -> TextColumn:
     require_file(path)
-    content = np.frombuffer(path.read_bytes().replace(b"\r\n", b"\n").removesuffix(b"\n"), np.uint8)
+    content = np.frombuffer(
+        path.read_bytes().removeprefix(BOM_UTF8).replace(b"\r\n", b"\n").removesuffix(b"\n"), np.uint8
+    )
     breaks = np.append(np.flatnonzero(content == ord("\n")), len(content))
     ends = breaks - np.arange(len(breaks))
     return TextColumn(content[content != ord("\n")], ends)
@@ -112,11 +119,11 @@ def _read_lines(path: Path) -> TextColumn:
 def _parse_integers(texts: TextColumn, path: Path) -> npt.NDArray[np.int64]:
     ids = np.empty(len(texts), np.int64)
     for row, text in enumerate(texts):
-        try:
-            ids[row] = int(text)
-        except (ValueError, OverflowError):
+        value = int(text) if _INTEGER.fullmatch(text) else None
+        if value is None or not -(2**63) <= value < 2**63:
             raise InputRefused(
                 f"{path}: row {row}: {text[:40].decode(errors='replace')!r} is no int64:"
                 " give integers, or --id-kind text"
-            ) from None
+            )
+        ids[row] = value
     return ids

@@ -11,7 +11,7 @@ from router import gatherer as gatherer_module
 from router.health import FAILURE_COUNT_MAX
 from tests.unit.fake_nodes import SHARDS_OF_NODE, FakeCluster, Sent, found, reasons, whole
 
-SHORT_S = 0.03
+SHORT_S = 0.1  # More than a busy machine may take to begin a search.
 
 SEARCHED = dict.fromkeys(("s-0", "s-1", "s-2", "s-3"), "")
 B_SPENT = SEARCHED | dict.fromkeys(SHARDS_OF_NODE["b"], "DEADLINE_SPENT")
@@ -128,6 +128,32 @@ async def test_who_waits_too_long_is_told(cluster: FakeCluster) -> None:
     assert [whole(1), whole(3)] == [found(await first), found(await third)]
 
 
+async def test_who_waits_is_told_when_the_time_is_up(cluster: FakeCluster) -> None:
+    """A block that waits behind a batch hears DEADLINE_SPENT at its deadline, not at its turn."""
+    first = cluster.ask(1)
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineSpent):
+        await cluster.ask(2, allowed_s=SHORT_S)
+    assert not first.done()
+    await cluster.answer_next()
+    assert whole(1) == found(await first)
+
+
+async def test_a_node_silent_over_many_short_deadlines_is_ejected(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence is counted from the first search since the node was heard, not from each one's start."""
+    set_times(monkeypatch, silence_s=SHORT_S * 1.5)
+    failures = []
+    for query in range(FAILURE_COUNT_MAX + 1):
+        asked = cluster.ask(query, allowed_s=SHORT_S)
+        await only_a_answers(cluster)
+        await asked
+        failures.append(cluster.b.health.failure_count)
+    assert [0, 1, 2, 3] == failures
+    assert not cluster.b.is_usable
+
+
 async def test_a_silent_node_is_ejected_after_three_searches(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +190,7 @@ async def test_one_search_is_one_failure(cluster: FakeCluster, monkeypatch: pyte
 async def test_short_deadlines_are_no_failures(cluster: FakeCluster) -> None:
     """Callers that do not wait long say nothing about the node."""
     for query in range(5):
-        asked = cluster.ask(query, allowed_s=0.01)
+        asked = cluster.ask(query, allowed_s=SHORT_S)
         await only_a_answers(cluster)
         await asked
     assert (0, True) == (cluster.b.health.failure_count, cluster.b.is_usable)

@@ -213,6 +213,7 @@ def test_an_array_that_is_no_ids_is_refused(tmp_path: Path, case: str) -> None:
         (b"1\n01\n", [b"1", b"01"]),
         ("a\u2028b\nc\x0bd\n".encode(), ["a\u2028b".encode(), b"c\x0bd"]),
         (b"x" * 256 + b"\n", [b"x" * 256]),
+        (b"\xef\xbb\xbfa\nb\n", [b"a", b"b"]),  # The mark that some editors put first.
     ],
 )
 def test_ids_of_lines(tmp_path: Path, written: bytes, expected: list[bytes]) -> None:
@@ -240,6 +241,7 @@ def test_integers_of_lines(tmp_path: Path, kind: IdKind) -> None:
         (b"a\n" + b"x" * 257, IdKind.TEXT, "row 1: the id is over 256 bytes"),
         (b"1\nsofa\n", IdKind.INTEGER, "row 1: 'sofa' is no int64"),
         (b"1\n\n2\n", IdKind.INTEGER, "row 1: '' is no int64"),
+        (b"1_000\n", IdKind.INTEGER, "row 0: '1_000' is no int64"),
         (b"1\n1.5\n", IdKind.ORDERED, "row 1: '1.5' is no int64"),
         (b"9223372036854775808\n", IdKind.ORDERED, "row 0: '9223372036854775808' is no int64"),
         (b"1\n" + b"9" * 5_000, IdKind.INTEGER, "row 1: '" + "9" * 40 + "' is no int64"),
