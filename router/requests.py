@@ -22,6 +22,7 @@ _OBEYED = (
 )
 OBEYED_RETRIEVE = frozenset(["query", *_OBEYED])
 OBEYED_BATCH = frozenset(["queries", *_OBEYED])
+OBEYED_CANCEL = frozenset(["batch_id", "cancel"])
 OBEYED_STREAM = frozenset(["batch_id", "batch", "cancel", "time_allowed_ms"])
 
 DEFAULT_ITEM_COUNT = 100
@@ -37,6 +38,7 @@ _NO_KEYS: Keys = np.empty(0, np.uint64)
 class Retrieval:
     """A checked Retrieve or RetrieveBatch."""
 
+    request_id: str  # For the log; empty where the caller named none.
     block: QueryBlock
     minimum_coverage: float
     uses_default_width: bool
@@ -89,6 +91,7 @@ def _retrieval(
         deadline=deadline.with_reserve(),
     )
     return Retrieval(
+        request_id=request.request_id,
         block=block,
         minimum_coverage=minimum_coverage_of(request.minimum_coverage),
         uses_default_width=width == 0 and not request.exact,

@@ -12,6 +12,7 @@ from rangefinder.edge.service import BidiStream, Call, Handler, Unary
 from rangefinder.errors import InvalidRequest
 from rangefinder.internal.v1.packed_pb2 import PackedRetrieveBatchResponse, PackedRetrieveResponse
 from rangefinder.merge import NO_SCORE
+from rangefinder.telemetry.logs import get_log
 from rangefinder.telemetry.metrics import ProcessMetrics
 from rangefinder.v1 import recommendation_pb2 as public
 from rangefinder.v1.types_pb2 import Certificate
@@ -47,6 +48,7 @@ class RetrievalService:
             "partial_answers", "Answers that missed a range, by the reason of it.", ("reason",)
         )
         self.streams = RetrieveStreams(self.run_batch)
+        self._log = get_log()
 
     def handlers(self, default_deadline_s: float) -> dict[str, Handler]:
         self.streams.default_time_s = default_deadline_s
@@ -117,6 +119,7 @@ class RetrievalService:
             ),
             with_recall=retrieval.uses_default_width,
         )
+        self._log.debug("searched", request_id=retrieval.request_id, coverage=coverage.share)
         require_coverage(coverage, retrieval.minimum_coverage, certificate)
         return certificate
 

@@ -21,7 +21,7 @@ from rangefinder.internal.v1.packed_pb2 import (
 )
 from rangefinder.telemetry.logs import get_log
 from rangefinder.v1 import recommendation_pb2 as public
-from router.requests import OBEYED_BATCH, OBEYED_STREAM
+from router.requests import OBEYED_BATCH, OBEYED_CANCEL, OBEYED_STREAM
 
 BATCHES_IN_FLIGHT_MAX = 64
 
@@ -69,6 +69,7 @@ class RetrieveStreams:
                 # The answer is dropped; what the nodes already do for it is not undone.
                 in_flight.cancelled.add(request.batch_id)
             if request.cancel:
+                await _refuse_more_than_cancel(stream, request)
                 continue
             allowed_s = request.time_allowed_ms / 1000 or self.default_time_s
             deadline = Deadline.after(min(allowed_s, DEADLINE_S_MAX), time.monotonic)
@@ -125,6 +126,14 @@ class RetrieveStreams:
         except Exception:
             self._log.exception("batch_failed")
             return _failed(request.batch_id, Internal("a bug of the server: its log has the details"))
+
+
+async def _refuse_more_than_cancel(stream: PublicStream, request: public.RetrieveStreamRequest) -> None:
+    """A cancel says nothing but which batch; what else it sets would be ignored."""
+    try:
+        refuse_unsupported(request, OBEYED_CANCEL)
+    except RangefinderError as error:
+        await stream.write(_failed(request.batch_id, error))
 
 
 def _require_valid(request: public.RetrieveStreamRequest) -> None:

@@ -54,6 +54,10 @@ class ServerStream:
     obeyed: Obeyed
 
 
+class CallerGone(Exception):
+    """The call ended before it was answered: no failure of this server."""
+
+
 class Stream(Generic[Request]):
     """Both directions of a long-lived call. Any task may write; one reads."""
 
@@ -66,9 +70,10 @@ class Stream(Generic[Request]):
             yield parse(self._kind, content)
 
     async def write(self, message: Message) -> None:
+        """Send a message; where nobody is there any more, this ends the handler."""
         content = serialize(message)
         async with self._writing:
-            await self._context.write(content)
+            await write_to(self._context, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,20 @@ async def ungrouped(work: Awaitable[T]) -> T:
     try:
         return await work
     except ExceptionGroup as group:
-        expected, others = group.split(RangefinderError)
+        expected, others = group.split((RangefinderError, CallerGone))
         if expected is None or others is not None:
             raise
         raise expected.exceptions[0] from None
+
+
+async def write_to(context: Context, content: bytes) -> None:
+    """Send a message of a stream. Raises CallerGone where gRPC cannot: it knows before we are told."""
+    try:
+        await context.write(content)
+    except grpc.aio.UsageError:
+        raise
+    except grpc.aio.BaseError as error:
+        raise CallerGone from error
 
 
 def serialize(message: Message) -> bytes:
@@ -164,7 +179,7 @@ class Service:
             request = parse(kind, content)
             refuse_unsupported(request, handler.obeyed)
             async for reply in handler.handle(request):
-                await context.write(serialize(reply))
+                await write_to(context, serialize(reply))
 
         async def guarded(content: bytes, context: Context) -> None:
             await self._guard(method, context, lambda: answer(content, context))
@@ -192,6 +207,10 @@ class Service:
         except asyncio.CancelledError:
             reason = "CANCELLED"
             raise
+        except CallerGone:
+            reason = "CANCELLED"
+            # As gRPC ends a handler when it hears of it first: there is nobody to send a status to.
+            raise asyncio.CancelledError from None
         except Exception:
             reason = Internal.reason
             self._log.exception("rpc_failed", rpc=method.full_name)

@@ -1,13 +1,9 @@
 """Clusters that the tests of this folder share: each is built and started when first asked for."""
 
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-# This folder is no package: what the tests share is found from the root of the checkout.
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.kit.nasty_world import nasty_catalogue, plain_catalogue
 from tests.kit.served import Release, Served, build, build_from, serving

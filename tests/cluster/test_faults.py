@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 import grpc
+import psutil
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -302,17 +303,14 @@ async def test_a_second_replica_makes_up_for_a_node(release: SmallRelease, tmp_p
     """With two replicas, a node that is told to end costs nothing at all, and one that is killed costs
     no more than what was under way on it."""
     async with served(release, tmp_path, replica_count=2) as (cluster, client):
-        async with steady_flow(client, release) as flow:
+        pid = cluster.pid("node-1")
+        async with steady_flow(client, release, pause_s=0) as flow:
             await flow.until_whole(within_s=5)
             cluster.signal("node-1", signal.SIGTERM)
-            await until(
-                lambda: "node_draining" in cluster.output("node-1"),
-                within_s=5,
-                what="node-1 drains",
-            )
-            await until_healthy(client)
-
-        assert [each for each in flow.asked if each.coverage < 1] == []
+            await until(lambda: not psutil.pid_exists(pid), within_s=5, what="node-1 ends")
+        assert "node_draining" in cluster.output("node-1")
+        assert partial(flow) == []
+        await until_healthy(client)
 
         async with steady_flow(client, release) as flow:
             await flow.until_whole(within_s=5)

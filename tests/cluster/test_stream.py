@@ -185,6 +185,7 @@ async def test_a_batch_that_fails_does_not_end_the_stream(plain: Served) -> None
         6: request(6, batch(plain, filter=Filter())),
         7: request(7, batch(plain, item_count=10_001)),
         8: request(8, batch(plain, excluded_items=[ItemIds(texts=["a"])])),
+        10: RetrieveStreamRequest(batch_id=10, cancel=True, time_allowed_ms=5),
     }
     invalid = ("INVALID_ARGUMENT", "INVALID_REQUEST")
     expected = {
@@ -192,6 +193,7 @@ async def test_a_batch_that_fails_does_not_end_the_stream(plain: Served) -> None
         1: ("INVALID_ARGUMENT", "WRONG_DIMENSION"),
         5: ("FAILED_PRECONDITION", "UNKNOWN_RELEASE"),
         6: ("UNIMPLEMENTED", "NOT_SUPPORTED"),
+        10: ("UNIMPLEMENTED", "NOT_SUPPORTED"),
     }
     call = open_stream(plain)
     for each in bad.values():

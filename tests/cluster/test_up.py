@@ -1,6 +1,7 @@
 """`rangefinder up`: what it refuses, what it promises with READY, and that nothing outlives it."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -14,12 +15,13 @@ import pytest
 from rangefinder import Client
 from rangefinder.cli import supervisor
 from rangefinder.cli.supervisor import ProcessFailed, Supervised
+from rangefinder.errors import RangefinderError
 from rangefinder.map_file import read_map
 from tests.kit.commands import rangefinder_all, require_refused
 from tests.kit.processes import free_port, rangefinder, running_cluster
 from tests.kit.remains import descendants, processes_of, survivors
 from tests.kit.small_release import SmallRelease, build_small_release
-from tests.kit.waiting import until
+from tests.kit.waiting import until, until_async
 
 STOP_S_MAX = 10.0
 NAMES = ("node-0", "node-1", "router-0")
@@ -98,6 +100,43 @@ async def test_a_data_directory_has_one_cluster(release: SmallRelease, tmp_path:
     require_refused(other, "holds cluster local, not other")
     assert read_map(data_dir / "map/map.json").epoch == 1
     assert pid_files(data_dir) == []
+
+
+async def test_ready_means_that_everything_answers(release: SmallRelease, tmp_path: Path) -> None:
+    """READY is not printed while a node cannot answer, although the router does; then it is."""
+    port = free_port()
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rangefinder.cli.main", "up", "--release", str(release.path)),
+        *("--data-dir", str(tmp_path), "--port", str(port)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert up.stdout is not None
+    ready = asyncio.create_task(up.stdout.readline())
+    pid_file = tmp_path / "run/node-1.pid"
+    await until(lambda: pid_file.exists() and bool(pid_file.read_text()), within_s=20, what="node-1")
+    pid = int(pid_file.read_text())
+    os.kill(pid, signal.SIGSTOP)
+    async with Client(f"127.0.0.1:{port}", deadline_s=0.5) as client:
+
+        async def is_half_there() -> bool:
+            try:
+                status = await client.cluster_status()
+            except RangefinderError:
+                return False
+            return [node.healthy for node in status.nodes] == [True, False]
+
+        await until_async(is_half_there, within_s=20, what="the router sees node-0 alone")
+        was_ready = ready.done()
+        os.kill(pid, signal.SIGCONT)
+        async with asyncio.timeout(20):
+            line = await ready
+        whole = await client.retrieve(release.queries[0], minimum_coverage=1.0, deadline_s=5.0)
+    up.terminate()
+    await up.wait()
+
+    assert not was_ready
+    assert line.decode() == f"READY 127.0.0.1:{port}\n"
+    assert whole.certificate.coverage == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

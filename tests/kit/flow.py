@@ -16,8 +16,8 @@ DEADLINE_S = 0.2
 ITEM_COUNT = 10
 LANES = 4
 
-# Between two requests of a lane: busy enough that some are under way at any moment.
-_PAUSE_S = 0.02
+# Between two requests of a lane: some hundred requests a second leave time for other tests.
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,12 @@ class Flow:
 
 @asynccontextmanager
 async def steady_flow(
-    client: Client, release: SmallRelease, *, minimum_coverage: float = 0.0
+    client: Client, release: SmallRelease, *, pause_s: float = PAUSE_S
 ) -> AsyncIterator[Flow]:
-    """Ask on several lanes, exactly and by index in turn, until the block ends."""
+    """Ask on several lanes, exactly and by index in turn, until the block ends.
+
+    Without a pause, some requests are under way on every node at any moment.
+    """
     flow = Flow()
     is_over, numbers = asyncio.Event(), count()
 
@@ -86,7 +89,6 @@ async def steady_flow(
                 release.queries[query],
                 ITEM_COUNT,
                 exact=exact,
-                minimum_coverage=minimum_coverage,
                 deadline_s=DEADLINE_S,
             )
         except RangefinderError as error:
@@ -99,7 +101,7 @@ async def steady_flow(
     async def run_lane() -> None:
         while not is_over.is_set():
             await ask(next(numbers))
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async with asyncio.TaskGroup() as group:
         for lane in range(LANES):

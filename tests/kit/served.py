@@ -123,4 +123,4 @@ async def serving(release: Release, data_dir: Path, *, node_count: int = 2) -> A
         )
         yield served
         await served.until_whole()
-        assert [] == served.tracebacks()
+    assert [] == served.tracebacks()
