@@ -94,7 +94,7 @@ def working_requests() -> dict[str, Message]:
         "RecommendationService.Retrieve": recommendation_pb2.RetrieveRequest(query=query),
         "RecommendationService.RetrieveBatch": batch,
         "RecommendationService.RetrieveStream": recommendation_pb2.RetrieveStreamRequest(
-            batch_id=1, batch=batch, time_allowed_ms=10_000
+            batch_id=1, batch=batch
         ),
         "ItemService.GetItems": item_pb2.GetItemsRequest(items=ids),
         "ItemService.ScanItems": item_pb2.ScanItemsRequest(),
