@@ -1,11 +1,10 @@
 """The yardstick of building and memory: hnswlib alone, in a process of its own.
 
-python -m benchmarks.bare_hnswlib build X.npy METRIC START END    seconds to add rows [START, END)
-python -m benchmarks.bare_hnswlib hold METRIC DIMENSION INDEX ... private bytes with indexes loaded
+python -m benchmarks.bare_hnswlib build X.npy METRIC START END     index rows [START, END)
+python -m benchmarks.bare_hnswlib hold METRIC DIMENSION INDEX ...  load indexes, print private bytes
 """
 
 import sys
-import time
 from pathlib import Path
 
 import hnswlib
@@ -14,14 +13,12 @@ import numpy as np
 LINKS, BUILD_WIDTH = 16, 200  # As `rangefinder build` has them by default.
 
 
-def build(rows_file: str, metric: str, start: int, end: int) -> float:
-    """Index some rows on one thread; returns seconds, reading them included."""
-    began_s = time.perf_counter()
+def build(rows_file: str, metric: str, start: int, end: int) -> None:
+    """Index some rows on one thread, and throw the index away."""
     rows = np.load(rows_file, mmap_mode="r")[start:end].astype(np.float32)
     index = hnswlib.Index(space=metric, dim=rows.shape[1])
     index.init_index(max_elements=len(rows), M=LINKS, ef_construction=BUILD_WIDTH)
     index.add_items(rows, np.arange(len(rows)), num_threads=1)
-    return time.perf_counter() - began_s
 
 
 def hold(metric: str, dimension: int, files: list[str]) -> int:
@@ -44,7 +41,7 @@ def private_bytes(pid: int | str) -> int:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["build", rows_file, metric, start, end]:
-            sys.stdout.write(f"{build(rows_file, metric, int(start), int(end))}\n")
+            build(rows_file, metric, int(start), int(end))
         case ["hold", metric, dimension, *files]:
             sys.stdout.write(f"{hold(metric, int(dimension), files)}\n")
         case _:
