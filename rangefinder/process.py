@@ -55,6 +55,9 @@ def run(
         get_log().error("process_failed", reason=error.reason, message=error.message)
         print(f"error: {error.message}", file=sys.stderr, flush=True)
         _exit(EXIT_DAMAGED if isinstance(error, ReleaseDamaged) else EXIT_FAILED)
+    except Exception:
+        get_log().exception("process_failed")
+        _exit(EXIT_FAILED)
     _exit(0)
 
 

@@ -71,23 +71,40 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Build a folder under a temporary name; it takes its place whole when the block ends well.
 
     A folder that is already there, and not empty, is refused. What a failed or killed attempt left
-    is removed by the next one.
+    is removed by the next one. Raises AddressInUse while another attempt is under way.
     """
     _require_free(path)
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        _sync_tree(temporary)
-        if path.exists():
-            path.rmdir()
-        temporary.replace(path)
-        sync_folder(path.parent)
+        with _claimed(temporary, path):
+            yield temporary
+            _sync_tree(temporary)
+            if path.exists():
+                path.rmdir()
+            temporary.replace(path)
+            sync_folder(path.parent)
     except OSError as error:
         raise InputRefused(f"{error.filename or path}: {_why(error)}") from None
+
+
+@contextmanager
+def _claimed(temporary: Path, path: Path) -> Iterator[None]:
+    """Hold an empty temporary folder alone, and leave nothing of it."""
+    temporary.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AddressInUse(f"{path}: another command is writing it now") from None
+        for left in temporary.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            yield
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _require_free(path: Path) -> None:

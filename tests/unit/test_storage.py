@@ -159,9 +159,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_killed_attempt_left_is_removed(tmp_path: Path) -> None:
     """The next attempt begins anew: a file of the one before is not in its folder."""
-    building = new_folder(tmp_path / "out")
-    folder = building.__enter__()  # Never left: as if killed.
-    (folder / "old").touch()
+    left = tmp_path / ".out.unfinished"
+    (left / "inner").mkdir(parents=True)
+    (left / "old").touch()
+    (left / "inner" / "older").touch()
     with new_folder(tmp_path / "out") as again:
         fill(again)
     assert {"out", "out/inner", "out/inner/a"} == names_in(tmp_path)
@@ -272,3 +273,12 @@ def test_a_second_holder_is_refused(tmp_path: Path) -> None:
             raise AssertionError("must not begin")
     with exclusive(path, "rangefinder up"):
         pass
+
+
+def test_a_folder_has_one_builder(tmp_path: Path) -> None:
+    """A second attempt is refused while the first is under way, and takes nothing from it."""
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("kept")
+        with pytest.raises(AddressInUse, match="another command"), new_folder(tmp_path / "out"):
+            pass
+    assert "kept" == (tmp_path / "out" / "a").read_text()
