@@ -78,6 +78,11 @@ class Node:
         return ReplicaState.READY
 
     @property
+    def is_idle(self) -> bool:
+        """No thread has work."""
+        return self._work_count == 0
+
+    @property
     def waiting_count(self) -> int:
         """Pieces of work that wait for a thread."""
         return max(0, self._work_count - self.thread_count)

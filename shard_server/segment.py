@@ -24,6 +24,9 @@ from shard_server.texts import TextColumn
 if TYPE_CHECKING:
     from shard_server.attributes import AttributeColumns
 
+# An exact search looks at so many rows while an index looks at one candidate.
+_ROWS_PER_CANDIDATE = 32
+
 # Values of candidates that are scored at once: float64 of 2 MB stay in the cache.
 _SCORED_ELEMENTS_MAX = 1 << 18
 
@@ -121,13 +124,15 @@ class Segment:
         """Size of all files of the segment."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
+    def effort(self, search: Search) -> int:
+        """About how long a search takes, as a number of candidates that an index looks at."""
+        plans = self._plans(search, [len(keys) for keys in search.excluded])
+        return sum(plan.width or len(self.keys) // _ROWS_PER_CANDIDATE for plan in plans)
+
     def search(self, search: Search) -> Hits:
         """The best items of each query, in answer order."""
         excluded = [self.rows_of_keys(keys) for keys in search.excluded]
-        plans = [
-            self._plan(search, int(wanted), len(excluded[query]) if excluded else 0)
-            for query, wanted in enumerate(search.wanted)
-        ]
+        plans = self._plans(search, [len(rows) for rows in excluded])
         shape = (len(plans), int(search.wanted.max(initial=0)))
         found = Hits(np.zeros(shape, np.uint64), np.full(shape, NO_SCORE))
         groups = list(_grouped(plans))
@@ -150,6 +155,14 @@ class Segment:
         places, keys = places[inside], keys[inside]
         found: RowNumbers = places[self.keys[places] == keys]
         return found
+
+    def _plans(self, search: Search, excluded_counts: Sequence[int]) -> list["Plan"]:
+        """How each query is answered; excluded_counts is empty or has one for each."""
+        counts = excluded_counts or [0] * len(search.wanted)
+        return [
+            self._plan(search, int(wanted), count)
+            for wanted, count in zip(search.wanted, counts, strict=True)
+        ]
 
     def _plan(self, search: Search, wanted: int, excluded_count: int) -> "Plan":
         """How one query is answered. It depends on that query alone, never on its batch."""

@@ -66,6 +66,10 @@ class Shard:
         """Searches that an index could not answer, so that they were made exactly."""
         return sum(segment.fallbacks.count for segment in self.segments)
 
+    def effort(self, search: Search) -> int:
+        """About how long a search takes, as a number of candidates that an index looks at."""
+        return sum(segment.effort(search) for segment in self.segments)
+
     def search(self, search: Search) -> Hits:
         """The best items of each query over all segments, in answer order."""
         found = [segment.search(search) for segment in self.segments]
