@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,6 @@ REFUSED: dict[str, tuple[Sequence[object], str]] = {
         ("retrieve", "--like", 1, "--width", 9),
         "search_width: 9 is not in [10, 10000]",
     ),
-    "no time": (("status", "--deadline", 0.001), "[DEADLINE_SPENT]"),
     "no address": (("status", "--address", ""), "--address is empty"),
     **{
         f"query {name}": (("retrieve", "--query", name), words)
@@ -274,7 +274,15 @@ async def refused(address: str, text_address: str, tmp_path_factory: pytest.Temp
             commands[name] = (*found, "--address", address)
     commands["nobody"] = ("status", "--address", f"127.0.0.1:{free_port()}")
     commands["id not UTF-8"] = ("items", "get", "caf\udce9", "--address", text_address)
-    return await rangefinder_all(commands)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # Takes the call and never answers.
+        asked = ("status", "--address", f"127.0.0.1:{silent.getsockname()[1]}")
+        commands["no time"] = (*asked, "--deadline", 0.2)
+        return await rangefinder_all(commands)
+
+
+def test_who_never_answers_is_not_waited_for(refused: Asked) -> None:
+    """A command gives up at its deadline, in one line."""
+    require_refused(refused["no time"], "[DEADLINE_SPENT]")
 
 
 @pytest.mark.parametrize("name", REFUSED)
