@@ -126,8 +126,11 @@ class Segment:
 
     def effort(self, search: Search) -> int:
         """About how long a search takes, as a number of candidates that an index looks at."""
+        exact = len(self.keys) // _ROWS_PER_CANDIDATE
+        if self.fallbacks.count:
+            return exact * len(search.queries)  # An index that failed once may fail again.
         plans = self._plans(search, [len(keys) for keys in search.excluded])
-        return sum(plan.width or len(self.keys) // _ROWS_PER_CANDIDATE for plan in plans)
+        return sum(plan.width or exact for plan in plans)
 
     def search(self, search: Search) -> Hits:
         """The best items of each query, in answer order."""
