@@ -99,6 +99,8 @@ class Release:
     metric: Metric
     created_at_s: float = 0.0  # Seconds since 1970.
     state: ReleaseState = ReleaseState.SERVED
+    ranker_model: str = ""  # Empty: nothing ranks.
+    ranker_model_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,13 @@ class UnknownRelease(RangefinderError, status="FAILED_PRECONDITION", reason="UNK
 class ReleaseNotServed(RangefinderError, status="FAILED_PRECONDITION", reason="RELEASE_NOT_SERVED"): ...
 
 
+class UnknownUser(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_USER"):
+    """Nothing can be proposed: no embedding, no recent items, and no source that needs neither."""
+
+
+class UnknownModel(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_MODEL"): ...
+
+
 class UnknownShard(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_SHARD"): ...
 
 

@@ -57,6 +57,8 @@ def map_of_release(
                 dimension=manifest.dimension,
                 metric=manifest.metric,
                 created_at_s=manifest.created_at_s,
+                ranker_model=manifest.ranker.model if manifest.ranker else "",
+                ranker_model_version=manifest.ranker.version if manifest.ranker else "",
             ),
         ),
     )

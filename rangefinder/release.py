@@ -3,6 +3,8 @@
     release.yaml            this manifest; its last line is the checksum of all lines before it
     shards/<shard>/<segment>/...    see shard_server/segment_files.py
     probes/queries.npy      float32, shape (probes, dimension): held-out queries
+    items/, users/          what training knows of both, see item_tables.py and user_tables.py
+    ranker/                 the model that ranks candidates, see ranker_service/card.py
 
 The manifest names every other file with its size and checksum and is written last, into a folder that
 takes its final name last: a half-written release has no manifest.
@@ -30,7 +32,7 @@ from rangefinder.keys import IdKind
 from rangefinder.metric import Metric
 from rangefinder.storage import checksum, read_text, write_text
 
-FORMAT = 1
+FORMAT = 2  # 1 had no tables and no ranker.
 MANIFEST = "release.yaml"
 PROBES = "probes/queries.npy"
 _CHECKSUM_LINE = "checksum: "
@@ -71,6 +73,49 @@ class ReleaseFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsDescription:
+    """Shapes of the item tables."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    item_count: Count
+    text_bytes: Count | None  # None in a cluster of integer ids.
+    feature_names: tuple[Name, ...]
+    neighbour_count: Count
+    popular_count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsersDescription:
+    """Shapes of the user tables."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    user_count: Count
+    text_bytes: Count
+    history_length: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankerDescription:
+    """The model that ranks, as its card names it."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    model: Name
+    version: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseExtras:
+    """What a release holds beside its shards; each part may be absent."""
+
+    items: ItemsDescription | None = None
+    users: UsersDescription | None = None
+    ranker: RankerDescription | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseManifest:
     """What a release is and which files it consists of."""
 
@@ -86,6 +131,9 @@ class ReleaseManifest:
     recall_target: Share
     index: IndexParameters
     shards: tuple[ReleaseShard, ...]
+    items: ItemsDescription | None = None
+    users: UsersDescription | None = None
+    ranker: RankerDescription | None = None
     files: dict[str, ReleaseFile]
 
     def files_below(self, folder: str) -> Iterable[str]:

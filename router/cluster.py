@@ -149,6 +149,8 @@ def _release_message(release: Release) -> public.Release:
         name=release.name,
         dimension=release.dimension,
         metric=_METRICS[release.metric],
+        ranker_model=release.ranker_model,
+        ranker_model_version=release.ranker_model_version,
         create_time=created,
         state=public.ReleaseState.Value(f"RELEASE_STATE_{release.state}"),
     )

@@ -13,13 +13,13 @@ from rangefinder.keys import Keys
 from rangefinder.merge import NO_SCORE, Hits
 from rangefinder.metric import Metric
 from rangefinder.storage import map_array
+from rangefinder.texts import TextColumn, map_texts
 from rangefinder.width import WIDTH_MAX, step_for
 from shard_server import segment_files as files
 from shard_server.exact import RowNumbers, as_hits, search_exactly
 from shard_server.index import UnreachableRows, VectorIndex
 from shard_server.index.hnsw import HnswIndex
 from shard_server.scoring import Rows, score_rows
-from shard_server.texts import TextColumn
 
 if TYPE_CHECKING:
     from shard_server.attributes import AttributeColumns
@@ -240,8 +240,7 @@ class Segment:
 def _open_texts(folder: Path, about: files.SegmentDescription) -> TextColumn | None:
     if about.text_bytes is None:
         return None
-    blob = map_array(folder / files.TEXTS, np.uint8, (about.text_bytes,))
-    return TextColumn(blob, map_array(folder / files.TEXT_ENDS, np.int64, (about.row_count,)))
+    return map_texts(folder, about.text_bytes, about.row_count)
 
 
 def _open_attributes(folder: Path) -> "AttributeColumns":

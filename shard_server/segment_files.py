@@ -5,7 +5,7 @@ keys.npy         uint64 (rows,), ascending: row numbers follow keys
 rows.npy         float32 (rows, dimension); unit length in a cosine release
 lengths.npy      float32 (rows,): length of each row
 index.hnsw       the index; absent where the segment is searched exactly
-texts.npy, text_ends.npy    ids of a text cluster, see texts.py
+texts.npy, text_ends.npy    ids of a text cluster, see rangefinder/texts.py
 attributes.arrow            typed attribute columns, see attributes.py; absent where there are none
 """
 
@@ -22,7 +22,6 @@ from rangefinder.width import Calibration
 
 DESCRIPTION = "segment.json"
 KEYS, ROWS, LENGTHS, INDEX = "keys.npy", "rows.npy", "lengths.npy", "index.hnsw"
-TEXTS, TEXT_ENDS = "texts.npy", "text_ends.npy"
 ATTRIBUTES = "attributes.arrow"
 
 

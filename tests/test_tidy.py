@@ -16,78 +16,18 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.kit.house import (
+    IMPURE,
+    IMPURE_OF_OURS,
+    MAY_IMPORT,
+    MESSAGES,
+    PACKAGES,
+    PURE,
+    TOOLS,
+    VENDORS,
+)
+
 ROOT = Path(__file__).resolve().parent.parent
-
-PACKAGES = ("rangefinder", "shard_server", "router", "ranker_service")
-TOOLS = ("scripts", "benchmarks", "tests")
-
-# Who may import whom beside itself. The tools may import everything.
-SERVICES = {"shard_server", "router", "ranker_service"}
-MAY_IMPORT: dict[str, set[str]] = {
-    "rangefinder": set(),
-    "rangefinder.cli": {"rangefinder", *SERVICES},
-    **{service: {"rangefinder"} for service in SERVICES},
-    **{tool: {"rangefinder", "rangefinder.cli", *SERVICES, *TOOLS} for tool in TOOLS},
-}
-
-# What decides, and nothing else: clock, randomness and I/O are arguments.
-PURE = (
-    "rangefinder/cluster_map.py",
-    "rangefinder/deadline.py",
-    "rangefinder/errors.py",
-    "rangefinder/hashing.py",
-    "rangefinder/keys.py",
-    "rangefinder/merge.py",
-    "rangefinder/metric.py",
-    "rangefinder/width.py",
-    "router/choice.py",
-    "router/coverage.py",
-    "router/health.py",
-    "shard_server/calibration.py",
-    "shard_server/scoring.py",
-)
-IMPURE = {"asyncio", "grpc", "os", "random", "time"}
-IMPURE_OF_OURS = {"rangefinder.edge", "rangefinder.storage", "rangefinder.telemetry"}
-
-# Where calls are known, and where messages are too: the edge, and the files that translate at it.
-EDGE = ("rangefinder/edge/*", "rangefinder/client.py", "router/node_link.py")
-MESSAGES = (
-    *EDGE,
-    "rangefinder/cli/connection.py",
-    "rangefinder/cli/status.py",
-    "router/certificate.py",
-    "router/cluster.py",
-    "router/items.py",
-    "router/requests.py",
-    "router/retrieval.py",
-    "router/retrieve_stream.py",
-    "router/serve.py",
-    "router/service*",
-    "shard_server/serve.py",
-    "shard_server/search_streams.py",
-    "shard_server/service.py",
-    "shard_server/wire.py",
-)
-
-# Vendor -> the places that may import it: one file each, where not said.
-VENDORS: dict[str, tuple[str, ...]] = {
-    "click": ("rangefinder/cli/*",),
-    "grpc": EDGE,
-    "grpc_health": ("rangefinder/edge/server.py",),
-    "grpc_reflection": ("rangefinder/edge/server.py",),
-    "grpc_status": ("rangefinder/edge/status.py",),
-    "hnswlib": ("shard_server/index/hnsw.py",),
-    "prometheus_client": ("rangefinder/telemetry/metrics.py",),
-    "psutil": ("rangefinder/telemetry/process.py",),
-    # Typed columns, and the Parquet that users bring: two uses that share nothing.
-    "pyarrow": ("shard_server/attributes.py", "shard_server/build/parquet_source.py"),
-    "pydantic": ("rangefinder/documents.py",),
-    "rich": ("rangefinder/cli/*",),
-    "structlog": ("rangefinder/telemetry/logs.py",),
-    "uvloop": ("rangefinder/process.py",),
-    "xxhash": ("rangefinder/hashing.py",),
-    "yaml": ("rangefinder/documents.py",),
-}
 
 PLACELESS = {*sys.stdlib_module_names, "google", "numpy"}  # Imported wherever they are of use.
 

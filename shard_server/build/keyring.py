@@ -10,8 +10,8 @@ import numpy as np
 from rangefinder.cluster_map import KeyRange
 from rangefinder.errors import InputRefused
 from rangefinder.keys import KEY_COUNT, IdKind, Keys, keys_of_integers, keys_of_texts
+from rangefinder.texts import TextColumn
 from shard_server.build.source import Ids
-from shard_server.texts import TextColumn
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
+from rangefinder.texts import TextColumn
 from shard_server.build.source import (
     BLOCK_ROWS,
     Ids,
@@ -20,7 +21,6 @@ from shard_server.build.source import (
     require_file,
     require_text_ids,
 )
-from shard_server.texts import TextColumn
 
 _INTEGER = re.compile(rb"[+-]?[0-9]{1,20}")
 

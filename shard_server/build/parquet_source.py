@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rangefinder.errors import InputRefused
+from rangefinder.texts import TextColumn
 from shard_server.attributes import require_different, typed_columns
 from shard_server.build.source import (
     BLOCK_ROWS,
@@ -23,7 +24,6 @@ from shard_server.build.source import (
     require_text_ids,
 )
 from shard_server.scoring import Rows
-from shard_server.texts import TextColumn
 
 ID, EMBEDDING = "id", "embedding"
 

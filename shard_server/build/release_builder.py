@@ -22,7 +22,7 @@ from rangefinder import release
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind, Keys
 from rangefinder.metric import Metric
-from rangefinder.release import IndexParameters, ReleaseManifest, ReleaseShard
+from rangefinder.release import IndexParameters, ReleaseExtras, ReleaseManifest, ReleaseShard
 from rangefinder.storage import new_folder, save_array
 from shard_server.build.keyring import Keyring, kind_of, make_keyring
 from shard_server.build.segment_builder import ShardOrder, build_shard
@@ -42,7 +42,8 @@ _POLL_S = 0.1
 class BuildOrder:
     """What is to be built, and how.
 
-    `probes` are queries like those to come; without them items are held out.
+    `probes` are queries like those to come; without them items are held out. `write_extras` writes what
+    the release holds beside its shards into the folder that it is given.
     """
 
     source: ItemSource
@@ -55,6 +56,7 @@ class BuildOrder:
     recall_target: float
     jobs: int
     probes: Rows | None = None
+    write_extras: Callable[[Path], ReleaseExtras] = lambda folder: ReleaseExtras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,7 @@ def _manifest(
     segments: dict[str, tuple[str, ...]],
     folder: Path,
 ) -> ReleaseManifest:
+    extras = order.write_extras(folder)
     counts = np.bincount(keyring.shard_places(keyring.keys), minlength=len(segments))
     shards = tuple(
         ReleaseShard(
@@ -236,5 +239,8 @@ def _manifest(
         recall_target=order.recall_target,
         index=order.index,
         shards=shards,
+        items=extras.items,
+        users=extras.users,
+        ranker=extras.ranker,
         files=release.list_files(folder),
     )

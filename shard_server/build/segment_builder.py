@@ -17,6 +17,7 @@ from rangefinder.merge import NO_SCORE, Scores
 from rangefinder.metric import Metric
 from rangefinder.release import IndexParameters
 from rangefinder.storage import ArrayWriter, map_array, save_array, write_text
+from rangefinder.texts import BLOB, ENDS, TextColumn, save_texts
 from rangefinder.width import CALIBRATED_ITEM_COUNTS, Calibration
 from shard_server import segment_files as files
 from shard_server.attributes import write_in_order
@@ -27,7 +28,6 @@ from shard_server.calibration import SearchAtWidth, calibrate, widened
 from shard_server.exact import search_exactly
 from shard_server.index.hnsw import HnswBuilder
 from shard_server.scoring import Rows, row_lengths, score_rows
-from shard_server.texts import TextColumn
 
 SEGMENT_ROWS_MAX = 2_000_000
 
@@ -114,12 +114,11 @@ def _write_rows(
 
 
 def _write_texts(order: ShardOrder, folder: Path, spooled: npt.NDArray[np.int64]) -> int | None:
-    if not (order.spool / spool.TEXTS).exists():
+    if not (order.spool / BLOB).exists():
         return None
-    column = TextColumn(np.load(order.spool / spool.TEXTS), np.load(order.spool / spool.TEXT_ENDS))
+    column = TextColumn(np.load(order.spool / BLOB), np.load(order.spool / ENDS))
     texts = column.take(spooled)
-    save_array(folder / files.TEXTS, texts.blob)
-    save_array(folder / files.TEXT_ENDS, texts.ends)
+    save_texts(folder, texts)
     return len(texts.blob)
 
 

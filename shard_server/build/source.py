@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from rangefinder.errors import InputRefused
 from rangefinder.keys import TEXT_BYTES_MAX, IntegerIds
+from rangefinder.texts import TextColumn
 from shard_server.attributes import AttributeBatch, AttributeSchema
 from shard_server.scoring import Rows
-from shard_server.texts import TextColumn
 
 BLOCK_ROWS = 16_384
 

@@ -19,14 +19,13 @@ import numpy.typing as npt
 from rangefinder.errors import InputRefused
 from rangefinder.metric import Metric
 from rangefinder.storage import save_array
+from rangefinder.texts import TextColumn, save_texts
 from shard_server.attributes import AttributeSchema, AttributeSpool
 from shard_server.build.keyring import Keyring
 from shard_server.build.source import Ids, ItemBlock, ItemSource
 from shard_server.scoring import Rows, unit_rows
-from shard_server.texts import TextColumn
 
 ROWS, KEYS, ATTRIBUTES = "rows.f32", "keys.npy", "attributes.arrows"
-TEXTS, TEXT_ENDS = "texts.npy", "text_ends.npy"
 
 Advance = Callable[[int], None]  # Told how many rows were done.
 
@@ -89,9 +88,7 @@ def _spool_ids(folders: list[Path], ids: Ids, keyring: Keyring, shards: npt.NDAr
         places = np.flatnonzero(shards == shard)
         save_array(folder / KEYS, keyring.keys[places])
         if isinstance(ids, TextColumn):
-            texts = ids.take(places)
-            save_array(folder / TEXTS, texts.blob)
-            save_array(folder / TEXT_ENDS, texts.ends)
+            save_texts(folder, ids.take(places))
 
 
 def _require_finite(rows: Rows, source: str, first_row: int) -> None:

@@ -156,7 +156,7 @@ def lose_manifest(root: Path) -> Path:
 def make_newer(root: Path) -> Path:
     """A whole release of the next format."""
     path = root / MANIFEST
-    body = path.read_text().replace("format: 1\n", "format: 2\n").rpartition("checksum: ")[0]
+    body = path.read_text().replace("format: 2\n", "format: 3\n").rpartition("checksum: ")[0]
     digest = FileChecksum()
     digest.update(body.encode())
     path.write_text(f"{body}checksum: {digest.hexdigest()}\n")
@@ -187,7 +187,7 @@ async def test_up_refuses_a_damaged_release(release: Path, tmp_path: Path) -> No
 
     for name, each in done.items():
         require_refused(each, str(damaged[name]))
-    assert "format 2 is newer" in done["make_newer"].stderr
+    assert "format 3 is newer" in done["make_newer"].stderr
     assert [text for text in outputs_below(tmp_path) if "Traceback" in text] == []
     assert pid_files_below(tmp_path) == []
     assert processes_of(tmp_path) == []

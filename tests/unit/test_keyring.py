@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from rangefinder import keys as kernel_keys
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
+from rangefinder.texts import TextColumn
 from shard_server.build.keyring import kind_of, make_keyring
 from shard_server.build.source import Ids
-from shard_server.texts import TextColumn
 from tests.kit.oracle import splitmix64
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

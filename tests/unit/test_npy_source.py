@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
+from rangefinder.texts import TextColumn
 from shard_server.build import npy_source
 from shard_server.build.npy_source import NpySource, read_ids, read_matrix
 from shard_server.build.source import Ids
-from shard_server.texts import TextColumn
 
 Prepare = Callable[[Path], object]
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rangefinder.errors import InputRefused
+from rangefinder.texts import TextColumn
 from shard_server.build import parquet_source
 from shard_server.build.parquet_source import ParquetSource
-from shard_server.texts import TextColumn
 
 IDS = pa.array([11, 12, 13])
 VECTORS = pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32()))

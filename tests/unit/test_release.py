@@ -106,7 +106,9 @@ def test_a_newer_format_is_named(root: Path, is_sealed: bool) -> None:
         seal(root, body)
     else:
         (root / MANIFEST).write_text(body)
-    with pytest.raises(InputRefused, match=r"release\.yaml: format 2 is newer than .*\(1\): upgrade"):
+    with pytest.raises(
+        InputRefused, match=rf"release\.yaml: format {FORMAT + 1} is newer than .*\({FORMAT}\): upgrade"
+    ):
         read_manifest(root)
 
 

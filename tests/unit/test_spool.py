@@ -11,11 +11,11 @@ import pytest
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
 from rangefinder.metric import Metric
+from rangefinder.texts import BLOB, ENDS, TextColumn
 from shard_server.build import spool
 from shard_server.build.keyring import make_keyring
 from shard_server.build.source import Ids, ItemBlock
 from shard_server.build.spool import spool_items
-from shard_server.texts import TextColumn
 
 Rows = npt.NDArray[np.float32]
 
@@ -63,7 +63,7 @@ def rows_by_text(folders: list[Path], dimension: int) -> dict[bytes, list[float]
     found: dict[bytes, list[float]] = {}
     for folder in folders:
         rows = np.fromfile(folder / spool.ROWS, np.float32).reshape(-1, dimension)
-        texts = TextColumn(np.load(folder / spool.TEXTS), np.load(folder / spool.TEXT_ENDS))
+        texts = TextColumn(np.load(folder / BLOB), np.load(folder / ENDS))
         assert len(rows) == len(np.load(folder / spool.KEYS))
         found |= dict(zip(texts, rows.tolist(), strict=True))
     return found

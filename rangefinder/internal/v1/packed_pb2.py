@@ -25,13 +25,19 @@ _sym_db = _symbol_database.Default()
 from rangefinder.v1 import types_pb2 as rangefinder_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rangefinder/internal/v1/packed.proto\x12\x17rangefinder.internal.v1\x1a\x1arangefinder/v1/types.proto\"0\n\rPackedItemIds\x12\x10\n\x08integers\x18\x01 \x01(\x0c\x12\r\n\x05texts\x18\x02 \x03(\x0c\"\x91\x01\n\x16PackedRetrieveResponse\x12\x35\n\x05items\x18\x01 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x30\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0b\x32\x1b.rangefinder.v1.Certificate\"\xab\x01\n\x1bPackedRetrieveBatchResponse\x12\x35\n\x05items\x18\x01 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x13\n\x0bitem_counts\x18\x03 \x03(\x05\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.rangefinder.v1.Certificate\"[\n\x12PackedBatchFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x05\"\xd6\x01\n\x1cPackedRetrieveStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x45\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x34.rangefinder.internal.v1.PackedRetrieveBatchResponseH\x00\x12>\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32+.rangefinder.internal.v1.PackedBatchFailureH\x00\x12\x12\n\x08\x64raining\x18\x04 \x01(\x08H\x00\x42\t\n\x07outcomeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rangefinder/internal/v1/packed.proto\x12\x17rangefinder.internal.v1\x1a\x1arangefinder/v1/types.proto\"0\n\rPackedItemIds\x12\x10\n\x08integers\x18\x01 \x01(\x0c\x12\r\n\x05texts\x18\x02 \x03(\x0c\"\x91\x01\n\x16PackedRetrieveResponse\x12\x35\n\x05items\x18\x01 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x30\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0b\x32\x1b.rangefinder.v1.Certificate\"\xab\x01\n\x1bPackedRetrieveBatchResponse\x12\x35\n\x05items\x18\x01 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x13\n\x0bitem_counts\x18\x03 \x03(\x05\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x1b.rangefinder.v1.Certificate\"[\n\x12PackedBatchFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\x05\x12\x0c\n\x04\x63ode\x18\x04 \x01(\x05\"\xd6\x01\n\x1cPackedRetrieveStreamResponse\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x45\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x34.rangefinder.internal.v1.PackedRetrieveBatchResponseH\x00\x12>\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32+.rangefinder.internal.v1.PackedBatchFailureH\x00\x12\x12\n\x08\x64raining\x18\x04 \x01(\x08H\x00\x42\t\n\x07outcome\"#\n\x11PackedFloatColumn\x12\x0e\n\x06values\x18\x01 \x01(\x0c\"\xe2\x01\n\x11PackedRankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x35\n\x05items\x18\x06 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0f\n\x07sources\x18\x07 \x03(\t\x12\x15\n\rsource_scores\x18\x08 \x01(\x0c\x12\r\n\x05model\x18\t \x01(\t\x12\x15\n\rmodel_version\x18\n \x01(\t\x12\x0f\n\x07release\x18\x0b \x01(\t\x12\x12\n\nitem_count\x18\x0c \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x0e \x01(\x08\"\xc0\x05\n\x12PackedRankResponse\x12\x35\n\x05items\x18\x01 \x01(\x0b\x32&.rangefinder.internal.v1.PackedItemIds\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12P\n\x0bhead_scores\x18\x03 \x03(\x0b\x32;.rangefinder.internal.v1.PackedRankResponse.HeadScoresEntry\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x14\n\x0cscored_count\x18\x06 \x01(\x05\x12^\n\x12\x64\x65\x66\x61ulted_features\x18\x07 \x03(\x0b\x32\x42.rangefinder.internal.v1.PackedRankResponse.DefaultedFeaturesEntry\x12K\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x39.rangefinder.internal.v1.PackedRankResponse.FeaturesEntry\x12\x32\n\rstage_timings\x18\t \x03(\x0b\x32\x1b.rangefinder.v1.StageTiming\x1a]\n\x0fHeadScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.rangefinder.internal.v1.PackedFloatColumn:\x02\x38\x01\x1a\x38\n\x16\x44\x65\x66\x61ultedFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x1a[\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x39\n\x05value\x18\x02 \x01(\x0b\x32*.rangefinder.internal.v1.PackedFloatColumn:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rangefinder.internal.v1.packed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PACKEDRANKRESPONSE_HEADSCORESENTRY']._loaded_options = None
+  _globals['_PACKEDRANKRESPONSE_HEADSCORESENTRY']._serialized_options = b'8\001'
+  _globals['_PACKEDRANKRESPONSE_DEFAULTEDFEATURESENTRY']._loaded_options = None
+  _globals['_PACKEDRANKRESPONSE_DEFAULTEDFEATURESENTRY']._serialized_options = b'8\001'
+  _globals['_PACKEDRANKRESPONSE_FEATURESENTRY']._loaded_options = None
+  _globals['_PACKEDRANKRESPONSE_FEATURESENTRY']._serialized_options = b'8\001'
   _globals['_PACKEDITEMIDS']._serialized_start=93
   _globals['_PACKEDITEMIDS']._serialized_end=141
   _globals['_PACKEDRETRIEVERESPONSE']._serialized_start=144
@@ -42,4 +48,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PACKEDBATCHFAILURE']._serialized_end=556
   _globals['_PACKEDRETRIEVESTREAMRESPONSE']._serialized_start=559
   _globals['_PACKEDRETRIEVESTREAMRESPONSE']._serialized_end=773
+  _globals['_PACKEDFLOATCOLUMN']._serialized_start=775
+  _globals['_PACKEDFLOATCOLUMN']._serialized_end=810
+  _globals['_PACKEDRANKREQUEST']._serialized_start=813
+  _globals['_PACKEDRANKREQUEST']._serialized_end=1039
+  _globals['_PACKEDRANKRESPONSE']._serialized_start=1042
+  _globals['_PACKEDRANKRESPONSE']._serialized_end=1746
+  _globals['_PACKEDRANKRESPONSE_HEADSCORESENTRY']._serialized_start=1502
+  _globals['_PACKEDRANKRESPONSE_HEADSCORESENTRY']._serialized_end=1595
+  _globals['_PACKEDRANKRESPONSE_DEFAULTEDFEATURESENTRY']._serialized_start=1597
+  _globals['_PACKEDRANKRESPONSE_DEFAULTEDFEATURESENTRY']._serialized_end=1653
+  _globals['_PACKEDRANKRESPONSE_FEATURESENTRY']._serialized_start=1655
+  _globals['_PACKEDRANKRESPONSE_FEATURESENTRY']._serialized_end=1746
 # @@protoc_insertion_point(module_scope)

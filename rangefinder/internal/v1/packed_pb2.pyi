@@ -177,3 +177,185 @@ class PackedRetrieveStreamResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___PackedRetrieveStreamResponse: _TypeAlias = PackedRetrieveStreamResponse  # noqa: Y015
+
+@_typing.final
+class PackedFloatColumn(_message.Message):
+    """rangefinder.v1.FloatColumn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """float32, little-endian."""
+    def __init__(
+        self,
+        *,
+        values: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedFloatColumn: _TypeAlias = PackedFloatColumn  # noqa: Y015
+
+@_typing.final
+class PackedRankRequest(_message.Message):
+    """rangefinder.v1.RankRequest, as far as routers fill it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SOURCE_SCORES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    source_scores: _builtins.bytes
+    model: _builtins.str
+    model_version: _builtins.str
+    release: _builtins.str
+    item_count: _builtins.int
+    explain: _builtins.bool
+    @_builtins.property
+    def items(self) -> Global___PackedItemIds: ...
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        items: Global___PackedItemIds | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        source_scores: _builtins.bytes = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        release: _builtins.str = ...,
+        item_count: _builtins.int = ...,
+        explain: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "item_count", b"item_count", "items", b"items", "model", b"model", "model_version", b"model_version", "release", b"release", "request_id", b"request_id", "source_scores", b"source_scores", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedRankRequest: _TypeAlias = PackedRankRequest  # noqa: Y015
+
+@_typing.final
+class PackedRankResponse(_message.Message):
+    """rangefinder.v1.RankResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadScoresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PackedFloatColumn: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PackedFloatColumn | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class DefaultedFeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class FeaturesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PackedFloatColumn: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PackedFloatColumn | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    HEAD_SCORES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SCORED_COUNT_FIELD_NUMBER: _builtins.int
+    DEFAULTED_FEATURES_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    STAGE_TIMINGS_FIELD_NUMBER: _builtins.int
+    scores: _builtins.bytes
+    """float32, little-endian."""
+    model: _builtins.str
+    model_version: _builtins.str
+    scored_count: _builtins.int
+    @_builtins.property
+    def items(self) -> Global___PackedItemIds: ...
+    @_builtins.property
+    def head_scores(self) -> _containers.MessageMap[_builtins.str, Global___PackedFloatColumn]: ...
+    @_builtins.property
+    def defaulted_features(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
+    @_builtins.property
+    def features(self) -> _containers.MessageMap[_builtins.str, Global___PackedFloatColumn]: ...
+    @_builtins.property
+    def stage_timings(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.StageTiming]: ...
+    def __init__(
+        self,
+        *,
+        items: Global___PackedItemIds | None = ...,
+        scores: _builtins.bytes = ...,
+        head_scores: _abc.Mapping[_builtins.str, Global___PackedFloatColumn] | None = ...,
+        model: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        scored_count: _builtins.int = ...,
+        defaulted_features: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        features: _abc.Mapping[_builtins.str, Global___PackedFloatColumn] | None = ...,
+        stage_timings: _abc.Iterable[_types_pb2.StageTiming] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defaulted_features", b"defaulted_features", "features", b"features", "head_scores", b"head_scores", "items", b"items", "model", b"model", "model_version", b"model_version", "scored_count", b"scored_count", "scores", b"scores", "stage_timings", b"stage_timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedRankResponse: _TypeAlias = PackedRankResponse  # noqa: Y015

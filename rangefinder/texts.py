@@ -7,9 +7,14 @@ text_ends.npy    int64, where each text ends in the blob
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from rangefinder.storage import map_array, save_array
+
+BLOB, ENDS = "texts.npy", "text_ends.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +45,15 @@ class TextColumn:
     def take(self, rows: npt.NDArray[np.int64]) -> "TextColumn":
         """Those of some rows, in their order."""
         return TextColumn.of(self[row] for row in rows.tolist())
+
+
+def save_texts(folder: Path, texts: TextColumn) -> None:
+    """Write a column as the two files above."""
+    save_array(folder / BLOB, texts.blob)
+    save_array(folder / ENDS, texts.ends)
+
+
+def map_texts(folder: Path, byte_count: int, count: int) -> TextColumn:
+    """The column that a folder holds, mapped. Raises ReleaseDamaged where it is another."""
+    blob = map_array(folder / BLOB, np.uint8, (byte_count,))
+    return TextColumn(blob, map_array(folder / ENDS, np.int64, (count,)))

@@ -1,0 +1,89 @@
+"""Candidates of several sources as one list, and items near others by a table. Pure.
+
+Training and serving share this, so that a ranker meets the lists that it was trained on. Order is score
+descending, then key ascending; a key counts once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rangefinder.keys import Keys
+
+Scores = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+
+# Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): their constant.
+_FUSION_RANKS = 60
+
+# Names of the sources that a release brings.
+INDEX, ITEM_TO_ITEM, POPULARITY = "index", "item_to_item", "popularity"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What one source proposes, best first: columns of one length, no key twice."""
+
+    source: str
+    keys: Keys
+    scores: Scores  # On the source's own scale; greater is better.
+    weight: float = 1.0  # Of the source in the merged order.
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The merged list, best-retrieved first."""
+
+    keys: Keys  # Shape (candidates,).
+    scores: Scores  # Merged retrieval scores, descending.
+    sources: tuple[str, ...]
+    source_scores: Scores  # Shape (candidates, sources); NaN where a source did not propose it.
+    source_ranks: npt.NDArray[np.int32]  # Beside them, from 1; 0 where not proposed.
+
+
+def merge_candidates(parts: Sequence[Proposals], count: int) -> Candidates:
+    """The `count` best by reciprocal rank fusion: each source adds weight / (60 + rank)."""
+    keys, row_of = np.unique(
+        np.concatenate([np.empty(0, np.uint64), *(part.keys for part in parts)]), return_inverse=True
+    )
+    shape = (len(keys), len(parts))
+    scores, ranks = np.full(shape, np.nan, np.float32), np.zeros(shape, np.int32)
+    merged, first = np.zeros(len(keys)), 0
+    for column, part in enumerate(parts):
+        rows, first = row_of[first : first + len(part.keys)], first + len(part.keys)
+        rank = np.arange(1, len(rows) + 1)
+        scores[rows, column], ranks[rows, column] = part.scores, rank
+        merged[rows] += part.weight / (_FUSION_RANKS + rank)
+    order = np.argsort(-merged, kind="stable")[:count]  # Keys ascend: ties keep their order.
+    return Candidates(
+        keys=keys[order],
+        scores=merged[order].astype(np.float32),
+        sources=tuple(part.source for part in parts),
+        source_scores=scores[order],
+        source_ranks=ranks[order],
+    )
+
+
+def similar_items(
+    neighbours: npt.NDArray[np.int32],
+    neighbour_scores: Scores,
+    seeds: Places,
+    excluded: Places,
+    count: int,
+) -> tuple[Places, Scores]:
+    """The `count` places nearest to the seeds: each seed adds its similarity to each of its neighbours.
+
+    neighbours, neighbour_scores: see item_tables.py. excluded: places never returned.
+    """
+    found = neighbours[seeds].ravel()
+    similarities = neighbour_scores[seeds].ravel()
+    is_item = found >= 0
+    places, row_of = np.unique(found[is_item], return_inverse=True)
+    scores = np.bincount(row_of, similarities[is_item], len(places))
+    if len(excluded):
+        kept = ~np.isin(places, excluded)
+        places, scores = places[kept], scores[kept]
+    order = np.argsort(-scores, kind="stable")[:count]
+    return places[order].astype(np.int64), scores[order].astype(np.float32)

@@ -1,0 +1,1 @@
+"""The ranking service: features of candidates, models, and the second stage of a recommendation."""
