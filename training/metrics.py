@@ -28,7 +28,7 @@ class Quality:
 
 
 def quality_of(recommended: Items, relevant: Sequence[Items]) -> Quality:
-    """recommended: (users, k), best first, padded with -1. relevant: of each user, at least one item."""
+    """recommended: (users, k), best first, -1 pads. relevant: of each user, at least one item."""
     is_hit = np.stack(
         [np.isin(row, own) & (row != _PAD) for row, own in zip(recommended, relevant, strict=True)]
     )

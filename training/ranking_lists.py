@@ -1,4 +1,4 @@
-"""What a ranker is trained on: candidate lists as the router makes them, with what was right in each."""
+"""What a ranker is trained on: candidate lists as the router makes them, and what was right in each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
