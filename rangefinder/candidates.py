@@ -21,6 +21,12 @@ _FUSION_RANKS = 60
 # Names of the sources that a release brings.
 INDEX, ITEM_TO_ITEM, POPULARITY = "index", "item_to_item", "popularity"
 
+# What a pipeline does unless it is configured otherwise: rankers are trained on lists made so.
+QUOTAS = {INDEX: 500, ITEM_TO_ITEM: 500, POPULARITY: 100}  # Items that each source proposes at most.
+WEIGHTS = {INDEX: 1.0, ITEM_TO_ITEM: 1.0, POPULARITY: 0.1}  # Of each source in the merged order.
+SEED_COUNT_MAX = 256  # Recent items that the item-to-item source starts from, the newest ones.
+CANDIDATE_COUNT = 500  # Ranked for a request.
+
 
 @dataclass(frozen=True, slots=True)
 class Proposals:

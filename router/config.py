@@ -17,6 +17,8 @@ class RouterConfig:
     name: Name = "router-0"
     listen: Address = "127.0.0.1:7000"
     map_file: Path = Path("/var/lib/rangefinder/map/map.json")
+    release: Path | None = None
+    rankers: tuple[Address, ...] = ()
     default_deadline_ms: Positive = 200
     requests_in_flight_max: Positive = 1000
     batch_rows_max: Positive = 256
