@@ -29,6 +29,9 @@ def certificate_of(
         item_count=coverage.item_count,
         item_count_searched=coverage.item_count_searched,
         replica_lag_ms=0,
+        stage_timings=[
+            StageTiming(stage=stage, duration_ms=seconds * 1000) for stage, seconds in timings
+        ],
     )
     for missed in coverage.missed:
         certificate.missed_ranges.append(
@@ -39,8 +42,6 @@ def certificate_of(
                 reason=missed.reason,
             )
         )
-    for stage, seconds in timings:
-        certificate.stage_timings.append(StageTiming(stage=stage, duration_ms=seconds * 1000))
     if with_recall and coverage.item_count_searched:
         certificate.estimated_recall = coverage.probe_recall
     return certificate
