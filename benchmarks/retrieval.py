@@ -7,12 +7,12 @@ absolute times are this machine's.
 
 import argparse
 import asyncio
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -21,27 +21,17 @@ import numpy.typing as npt
 import uvloop
 
 from benchmarks.bare_hnswlib import private_bytes
-from benchmarks.datasets import ROOT, dataset
-from benchmarks.echo import measure_p50_ms
+from benchmarks.datasets import dataset
+from benchmarks.echo import p50_against_echo
+from benchmarks.figures import Figure, at_least, at_most, report, say
 from benchmarks.worlds import generate
 from rangefinder import Client
-from rangefinder.cli.output import print_table
 from tests.kit.processes import Cluster, rangefinder, running_cluster
 
-RESULTS = ROOT / "benchmarks" / "results" / "retrieval.json"
 METRICS = ("ip", "cosine", "l2")
 BATCH_ROWS = 100
 ITEM_COUNT = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One measurement, and what it should be."""
-
-    what: str
-    value: float
-    target: str
-    is_met: bool
+LATENCY_BLOCKS = 20  # Of 100 requests each, in each run.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         catalogue = large_catalogue(Path(folder))
         figures = uvloop.run(measure(catalogue, Path(folder), runs))
-    print_table(
-        f"retrieval on {catalogue.name}, medians of {runs} runs",
-        ("measured", "value", "target", "met"),
-        [(each.what, each.value, each.target, "yes" if each.is_met else "NO") for each in figures],
-    )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(each) for each in figures], indent=2), encoding="utf-8")
+    report(f"retrieval on {catalogue.name}, medians of {runs} runs", figures, "retrieval.json")
 
 
 def large_catalogue(folder: Path) -> Catalogue:
@@ -116,11 +100,6 @@ async def measure(catalogue: Catalogue, folder: Path, runs: int) -> list[Figure]
         async with running_cluster(out, folder / f"data-{metric}") as cluster:
             figures.append(await recall_through_router(world, cluster))
     return figures
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    sys.stderr.write(f"bench: {text}\n")
 
 
 def build(catalogue: Catalogue, out: Path, shards: int) -> float:
@@ -189,25 +168,26 @@ def bare_private_bytes(catalogue: Catalogue, release: Path) -> int:
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> list[float]:
-    """Milliseconds of each of `count` requests, one in flight."""
-    durations = []
+async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> None:
+    """`count` requests, one in flight."""
     async with Client(cluster.address) as client:
         for query in catalogue.queries[:count]:
-            began_s = time.perf_counter()
             await client.retrieve(query, ITEM_COUNT)
-            durations.append((time.perf_counter() - began_s) * 1000)
-    return durations
 
 
 async def latency(catalogue: Catalogue, cluster: Cluster, runs: int) -> Figure:
     """Retrieve against an empty call, both one in flight, in turn."""
     ratios = []
-    for _ in range(runs):
-        echo_ms = await measure_p50_ms(1_000)
-        ours_ms = median(await ask_one_by_one(catalogue, cluster, 1_000))
-        say(f"Retrieve p50 {ours_ms:.2f} ms, empty call {echo_ms:.2f} ms")
-        ratios.append(ours_ms / echo_ms)
+    queries = cycle(catalogue.queries)
+    async with Client(cluster.address) as client:
+
+        async def retrieve() -> None:
+            await client.retrieve(next(queries), ITEM_COUNT)
+
+        for _ in range(runs):
+            ours_ms, echo_ms = await p50_against_echo(retrieve, LATENCY_BLOCKS)
+            say(f"Retrieve p50 {ours_ms:.2f} ms, empty call {echo_ms:.2f} ms")
+            ratios.append(ours_ms / echo_ms)
     return at_most("Retrieve p50 / empty unary call p50, one in flight", median(ratios), 4)
 
 
@@ -226,14 +206,6 @@ async def recall_through_router(catalogue: Catalogue, cluster: Cluster) -> Figur
             recalls.append((found.scores.reshape(shape) >= last).mean(axis=1))
     what = f"recall@10 at width 0, {catalogue.name}, {catalogue.metric}"
     return at_least(what, float(np.concatenate(recalls).mean()), 0.98)
-
-
-def at_least(what: str, value: float, bound: float) -> Figure:
-    return Figure(what=what, value=value, target=f">= {bound:g}", is_met=value >= bound)
-
-
-def at_most(what: str, value: float, bound: float) -> Figure:
-    return Figure(what=what, value=value, target=f"<= {bound:g}", is_met=value <= bound)
 
 
 if __name__ == "__main__":
