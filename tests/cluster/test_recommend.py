@@ -10,7 +10,7 @@ import pytest
 
 from rangefinder import Recommended
 from rangefinder.edge.wire import ids_of
-from rangefinder.errors import InvalidRequest, UnknownUser
+from rangefinder.errors import InvalidRequest, UnknownRelease, UnknownUser
 from router.pipeline import Bounds, IndexSource, ItemToItemSource, Pipeline, PopularitySource
 from tests.kit.recommending import Recommending, recommending
 from tests.kit.scripted_ranker import ScriptedRanker, rightly, score_of, scripted_ranker
@@ -284,3 +284,12 @@ async def test_stages_are_timed(world: World) -> None:
     assert [*stages] == ["embedding", "queue", "retrieval", "merge", "ranking"]
     assert min(stages.values()) >= 0
     assert stages["ranking"] > 0
+
+
+async def test_the_release_named_answers(world: World) -> None:
+    """Its name is accepted and stands in the certificate; another is refused."""
+    name = world.release.name
+    answer = await world.recommend(world.release.users[0], release=name)
+    assert answer.certificate.release == name
+    with pytest.raises(UnknownRelease):
+        await world.recommend(world.release.users[0], release="other")

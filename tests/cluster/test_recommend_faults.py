@@ -19,6 +19,7 @@ from rangefinder import Client, Recommended
 from rangefinder.errors import CoverageTooLow, RangefinderError
 from rangefinder.v1.ranking_pb2 import RankResponse
 from router.health import EJECTION_S, FAILURE_COUNT_MAX
+from router.pipeline import IndexSource, Pipeline
 from tests.kit.recommending import Recommending, recommending
 from tests.kit.scripted_ranker import (
     Script,
@@ -236,19 +237,6 @@ async def test_silent_rankers_are_left_out_and_cost_no_time(world: World) -> Non
     await world.until_ranked()
 
 
-async def test_a_caller_in_a_hurry_does_not_cost_others_their_ranker(world: World) -> None:
-    """Many deadlines too short for ranking, at one moment, say nothing of the rankers: the next
-    answer is ranked."""
-    await world.until_ranked()
-
-    world.let_both(never)
-    client = world.served.client
-    hurried = await asyncio.gather(*(client.recommend("0", deadline_s=0.06) for _ in range(8)))
-    assert not any(answer.is_ranked.any() for answer in hurried)
-    world.let_both(rightly)
-    assert (await world.served.client.recommend("0")).is_ranked.all()
-
-
 @dataclass(slots=True)
 class Flow:
     """Recommendations in the order of their answers."""
@@ -356,7 +344,8 @@ async def test_a_lost_node_costs_its_ranges_and_no_request(
     """A node is killed under load: no request fails, coverage is that of what was searched, answers
     are the oracle's without the lost range; whoever demands more coverage is refused. With no node,
     the other sources answer, and it is said."""
-    async with recommending(release, tmp_path, []) as served:
+    pipelines = {"strict": Pipeline(index=IndexSource(required=True))}
+    async with recommending(release, tmp_path, [], pipelines=pipelines) as served:
         shards = (await served.client.cluster_map()).shards
         lost = next(shard for shard in shards if shard.replicas[0].node == "node-1")
         start, end = lost.key_start, lost.key_end or 2**64
@@ -399,6 +388,8 @@ async def test_a_lost_node_costs_its_ranges_and_no_request(
             alone = await served.client.recommend(
                 release.users[4], parameters={"rank": "0"}, item_attributes=["title"]
             )
+            with pytest.raises(CoverageTooLow, match="source index, which the pipeline requires"):
+                await served.client.recommend(release.users[4], pipeline="strict")
             everything = frozenset(range(len(release.keys)))
             assert release.rows_of(alone.ids) == wanted_of(release, 4, everything).rows[:20]
             assert degraded(alone) == {"source:index", "features"}
