@@ -287,6 +287,35 @@ async def ranker_process() -> AsyncIterator[tuple[asyncio.subprocess.Process, st
         await process.wait()
 
 
+async def test_a_frozen_node_costs_its_ranges_alone(world: World) -> None:
+    """With one of two nodes frozen answers come within their deadline, ranked, and say what was not
+    searched; sources that need no node are whole."""
+    await world.until_ranked()
+    served, release = world.served, world.served.release
+    shards = (await served.client.cluster_map()).shards
+    away = next(shard for shard in shards if shard.replicas[0].node == "node-1")
+    start, end = away.key_start, away.key_end or 2**64
+    missed = frozenset(row for row, key in enumerate(release.keys) if start <= key < end)
+    served.cluster.signal("node-1", signal.SIGSTOP)
+    try:
+        async with steady_flow(served.client, release) as flow:
+            await until(lambda: len(flow.answers) > 60, within_s=20, what="answers come")
+        late = await served.client.recommend(release.users[3], parameters={"rank": "0"})
+    finally:
+        served.cluster.signal("node-1", signal.SIGCONT)
+    assert flow.failed == []
+    assert max(flow.took_s) < DEADLINE_S
+    assert all(each.is_ranked.all() for each in flow.answers)
+    assert release.rows_of(late.ids) == wanted_of(release, 3, missed).rows[:20]
+    assert late.certificate.coverage == 1 - len(missed) / len(release.keys)
+    assert late.certificate.degradations == ()
+
+    async def is_whole() -> bool:
+        return (await served.client.recommend("0")).certificate.coverage == 1
+
+    await until_async(is_whole, within_s=BACK_S_MAX, what="the node is taken back")
+
+
 @contextmanager
 def stopped(process: asyncio.subprocess.Process) -> Iterator[None]:
     """A supervisor that starts nothing again until the block ends."""
