@@ -13,9 +13,9 @@ from rangefinder.edge.wire import ids_of
 from rangefinder.errors import InvalidRequest, UnknownRelease, UnknownUser
 from router.pipeline import Bounds, IndexSource, ItemToItemSource, Pipeline, PopularitySource
 from tests.kit.recommending import Recommending, recommending
-from tests.kit.scripted_ranker import ScriptedRanker, rightly, score_of, scripted_ranker
+from tests.kit.scripted_ranker import MODEL, VERSION, ScriptedRanker, rightly, score_of, scripted_ranker
 from tests.kit.taste_oracle import QUOTAS, Expected, expected
-from tests.kit.tasted_release import MODEL, VERSION, TastedRelease, build_tasted_release
+from tests.kit.tasted_release import TastedRelease, build_tasted_release
 
 UNRANKED = {"rank": "0"}
 NOT_POPULAR = {**UNRANKED, "popularity.quota": "0"}
