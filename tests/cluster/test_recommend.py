@@ -184,6 +184,17 @@ async def test_an_unknown_user_is_served_by_what_the_request_brings(world: World
     assert {answer.certificate.coverage for answer in (unknown, unnamed, embedded)} == {1.0}
 
 
+async def test_recent_items_that_are_new_leave_the_history(world: World) -> None:
+    """Where the tables know none of the recent items, the user's history is gone by, as without."""
+    release = world.release
+    newcomers = release.ids[:50:10]
+    user = next(place for place, each in enumerate(release.histories) if len(each) > 10)
+    without = await world.recommend(release.users[user], parameters=UNRANKED)
+    recent = await world.recommend(release.users[user], recent_ids=newcomers, parameters=UNRANKED)
+    assert [*recent.ids] == [*without.ids]
+    assert any("item_to_item" in each for each in recent.sources)
+
+
 async def test_where_nothing_can_be_proposed_the_user_is_unknown(world: World) -> None:
     """NOT_FOUND/UNKNOWN_USER only where there are no popular items to fall back to."""
     with pytest.raises(UnknownUser, match="'nobody' is not in the release"):
