@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rangefinder.candidates import INDEX
+from rangefinder.candidates import INDEX, POPULARITY
 from ranker_service.features import (
     ITEM,
     RETRIEVAL_RANK,
@@ -48,10 +48,12 @@ def parts_of(list_count: int, seed: int) -> Parts:
 
 
 def features_for(lists: RankingLists) -> dict[str, float]:
-    """Every feature that lists of this kind have, with its default."""
+    """The features that a ranker of such lists reads, each with its default."""
     features = {RETRIEVAL_RANK: _RANK_DEFAULT}
     for source in lists.lists[0].sources:
-        features |= {f"{source}.{view}": _default(view) for view in VIEWS}
+        # What most users had is the same for all: its score says no more than the item's popularity.
+        views = ("rank",) if source == POPULARITY else VIEWS
+        features |= {f"{source}.{view}": _default(view) for view in views}
     return features | {f"{ITEM}.{name}": _ITEM_DEFAULT for name in lists.tables.feature_names}
 
 
