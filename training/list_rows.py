@@ -32,7 +32,7 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Numbers of lists, those of no part in common."""
+    """Numbers of lists in random order, those of no part in common."""
 
     fitting: Numbers
     stopping: Numbers  # Decides how many trees there are.
@@ -44,7 +44,7 @@ def parts_of(list_count: int, seed: int) -> Parts:
     numbers = np.random.default_rng(seed).permutation(list_count)
     judging_count, stopping_count = int(list_count * JUDGING_SHARE), int(list_count * STOPPING_SHARE)
     judging, stopping, fitting = np.split(numbers, [judging_count, judging_count + stopping_count])
-    return Parts(fitting=np.sort(fitting), stopping=np.sort(stopping), judging=np.sort(judging))
+    return Parts(fitting=fitting, stopping=stopping, judging=judging)
 
 
 def features_for(lists: RankingLists) -> dict[str, float]:
