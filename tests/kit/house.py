@@ -30,6 +30,7 @@ PURE = (
     "router/health.py",
     "shard_server/calibration.py",
     "shard_server/scoring.py",
+    "training/evaluation.py",
     "training/interactions.py",
     "training/metrics.py",
 )
