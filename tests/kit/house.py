@@ -87,6 +87,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "pyarrow": (
         "shard_server/attributes.py",
         "shard_server/build/parquet_source.py",
+        "training/read/delimited.py",
         "training/read/parquet.py",
         "training/items_file.py",
     ),
