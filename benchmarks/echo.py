@@ -3,6 +3,8 @@
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -31,8 +33,9 @@ async def serve() -> None:
     await server.wait_for_termination()
 
 
-async def measure_p50_ms(call_count: int) -> float:
-    """Start an echo server, call it one call at a time, and return the median in milliseconds."""
+@asynccontextmanager
+async def running_echo() -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """An echo server in a process of its own, until the block ends; calls it once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.echo", stdout=asyncio.subprocess.PIPE
     )
@@ -40,16 +43,31 @@ async def measure_p50_ms(call_count: int) -> float:
     try:
         port = int(await process.stdout.readline())
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call: Any = channel.unary_unary(METHOD)
-            durations = []
-            for _ in range(call_count):
-                began_s = time.perf_counter()
-                await call(b"")
-                durations.append(time.perf_counter() - began_s)
+            method: Any = channel.unary_unary(METHOD)
+
+            async def call() -> None:
+                await method(b"")
+
+            yield call
     finally:
         process.kill()
         await process.wait()
-    return float(np.median(durations)) * 1000
+
+
+async def timed_ms(call: Callable[[], Awaitable[None]], count: int) -> list[float]:
+    """Milliseconds of each of `count` calls, one at a time."""
+    durations = []
+    for _ in range(count):
+        began_s = time.perf_counter()
+        await call()
+        durations.append((time.perf_counter() - began_s) * 1000)
+    return durations
+
+
+async def measure_p50_ms(call_count: int) -> float:
+    """Start an echo server, call it one call at a time, and return the median in milliseconds."""
+    async with running_echo() as call:
+        return float(np.median(await timed_ms(call, call_count)))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ absolute times are this machine's.
 
 import argparse
 import asyncio
-import json
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -21,27 +20,16 @@ import numpy.typing as npt
 import uvloop
 
 from benchmarks.bare_hnswlib import private_bytes
-from benchmarks.datasets import ROOT, dataset
+from benchmarks.datasets import dataset
 from benchmarks.echo import measure_p50_ms
+from benchmarks.figures import Figure, at_least, at_most, report, say
 from benchmarks.worlds import generate
 from rangefinder import Client
-from rangefinder.cli.output import print_table
 from tests.kit.processes import Cluster, rangefinder, running_cluster
 
-RESULTS = ROOT / "benchmarks" / "results" / "retrieval.json"
 METRICS = ("ip", "cosine", "l2")
 BATCH_ROWS = 100
 ITEM_COUNT = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One measurement, and what it should be."""
-
-    what: str
-    value: float
-    target: str
-    is_met: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         catalogue = large_catalogue(Path(folder))
         figures = uvloop.run(measure(catalogue, Path(folder), runs))
-    print_table(
-        f"retrieval on {catalogue.name}, medians of {runs} runs",
-        ("measured", "value", "target", "met"),
-        [(each.what, each.value, each.target, "yes" if each.is_met else "NO") for each in figures],
-    )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(each) for each in figures], indent=2), encoding="utf-8")
+    report(f"retrieval on {catalogue.name}, medians of {runs} runs", figures, "retrieval.json")
 
 
 def large_catalogue(folder: Path) -> Catalogue:
@@ -116,11 +98,6 @@ async def measure(catalogue: Catalogue, folder: Path, runs: int) -> list[Figure]
         async with running_cluster(out, folder / f"data-{metric}") as cluster:
             figures.append(await recall_through_router(world, cluster))
     return figures
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    sys.stderr.write(f"bench: {text}\n")
 
 
 def build(catalogue: Catalogue, out: Path, shards: int) -> float:
@@ -226,14 +203,6 @@ async def recall_through_router(catalogue: Catalogue, cluster: Cluster) -> Figur
             recalls.append((found.scores.reshape(shape) >= last).mean(axis=1))
     what = f"recall@10 at width 0, {catalogue.name}, {catalogue.metric}"
     return at_least(what, float(np.concatenate(recalls).mean()), 0.98)
-
-
-def at_least(what: str, value: float, bound: float) -> Figure:
-    return Figure(what=what, value=value, target=f">= {bound:g}", is_met=value >= bound)
-
-
-def at_most(what: str, value: float, bound: float) -> Figure:
-    return Figure(what=what, value=value, target=f"<= {bound:g}", is_met=value <= bound)
 
 
 if __name__ == "__main__":
