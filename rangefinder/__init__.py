@@ -1,6 +1,17 @@
 """Rangefinder: the client, and what all of its processes share."""
 
-from rangefinder.answers import Certificate, Item, ItemsRead, MissedRange, Retrieved, RetrievedBatch
+from rangefinder.answers import (
+    Certificate,
+    Degradation,
+    Explanation,
+    Item,
+    ItemsRead,
+    MissedRange,
+    Recommended,
+    Retrieved,
+    RetrievedBatch,
+    SourceScore,
+)
 from rangefinder.client import Client
 from rangefinder.errors import RangefinderError
 from rangefinder.version import __version__
@@ -8,11 +19,15 @@ from rangefinder.version import __version__
 __all__ = [
     "Certificate",
     "Client",
+    "Degradation",
+    "Explanation",
     "Item",
     "ItemsRead",
     "MissedRange",
     "RangefinderError",
+    "Recommended",
     "Retrieved",
     "RetrievedBatch",
+    "SourceScore",
     "__version__",
 ]

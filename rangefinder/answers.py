@@ -21,6 +21,15 @@ class MissedRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """A way in which an answer is poorer than it could be."""
+
+    stage: str  # Such as source:index, ranking or fallback.
+    reason: str  # Such as DEADLINE_SPENT or UNKNOWN_USER.
+    detail: str  # For people.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """What an answer rests on; see rangefinder.v1.Certificate."""
 
@@ -29,6 +38,7 @@ class Certificate:
     item_count: int
     item_count_searched: int
     missed_ranges: tuple[MissedRange, ...]
+    degradations: tuple[Degradation, ...] = ()  # In the order they were taken.
     estimated_recall: float | None
     stage_ms: Mapping[str, float]
 
@@ -63,6 +73,39 @@ class RetrievedBatch:
         end = int(self.item_counts[: place + 1].sum())
         start = end - int(self.item_counts[place])
         return self.ids[start:end], self.scores[start:end]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceScore:
+    """What one source thought of an item."""
+
+    score: float
+    rank: int  # From 1.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why an item stands where it stands; scores and features are a ranker's, by name."""
+
+    source_scores: Mapping[str, SourceScore]
+    head_scores: Mapping[str, float]
+    features: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommended:
+    """The best items for somebody, best first: columns of one length."""
+
+    ids: Ids
+    scores: npt.NDArray[np.float32]  # The ranker's where `is_ranked`, else the merged retrieval score.
+    is_ranked: npt.NDArray[np.bool_]  # Ranked items come first.
+    sources: list[tuple[str, ...]]  # That proposed each item.
+    attributes: list[Mapping[str, AttributeValue]]  # Those asked for that each item has.
+    explanations: list[Explanation]  # Empty where none were asked for.
+    ranker_model: str  # Empty: nothing ranked.
+    ranker_model_version: str
+    request_id: str
+    certificate: Certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,14 @@
 Needs grpcio, protobuf and NumPy. Failures are raised as the errors of rangefinder.errors.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rangefinder.answers import Ids, Item, ItemsRead, Retrieved, RetrievedBatch
+from rangefinder.answers import Ids, Item, ItemsRead, Recommended, Retrieved, RetrievedBatch
 from rangefinder.edge import wire
 from rangefinder.edge.channel import open_channel
 from rangefinder.edge.status import translated
@@ -56,6 +56,52 @@ class Client:
 
     async def close(self) -> None:
         await self._channel.close()
+
+    async def recommend(  # noqa: PLR0913 (one argument for each field of the request)
+        self,
+        user_id: str = "",
+        item_count: int = 20,
+        *,
+        user_embedding: npt.ArrayLike | None = None,
+        recent_ids: Ids | Sequence[int] = NO_IDS,
+        excluded_ids: Ids | Sequence[int] = NO_IDS,
+        exclude_seen: bool = False,
+        candidate_count: int = 0,
+        item_attributes: Sequence[str] = (),
+        minimum_coverage: float = 0.0,
+        release: str = "",
+        pipeline: str = "",
+        parameters: Mapping[str, str] | None = None,
+        explain: bool = False,
+        request_id: str = "",
+        deadline_s: float | None = None,
+    ) -> Recommended:
+        """The best items for a user, known by id or given by an embedding or by recent items.
+
+        Raises RangefinderError; UnknownUser where nothing can be proposed.
+        """
+        request = recommendation_pb2.RecommendRequest(
+            request_id=request_id,
+            user_id=user_id,
+            item_count=item_count,
+            candidate_count=candidate_count,
+            exclude_seen=exclude_seen,
+            minimum_coverage=minimum_coverage,
+            release=release,
+            explain=explain,
+            pipeline=pipeline,
+            parameters=parameters,
+            item_attributes=item_attributes,
+        )
+        if user_embedding is not None:
+            request.user_embedding.SetInParent()
+            request.user_embedding.values.extend(_rows(user_embedding, 1).tolist())
+        if len(recent_ids):
+            request.recent_items.CopyFrom(wire.ids_message(recent_ids))
+        if len(excluded_ids):
+            request.excluded_items.CopyFrom(wire.ids_message(excluded_ids))
+        answer = await self._call(self._recommendations.Recommend, request, deadline_s)
+        return wire.recommended_of(answer)
 
     async def retrieve(
         self,

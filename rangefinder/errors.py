@@ -64,6 +64,13 @@ class UnknownUser(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_USER"):
 class UnknownModel(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_MODEL"): ...
 
 
+class RankerUnavailable(RangefinderError, status="UNAVAILABLE", reason="RANKER_UNAVAILABLE"): ...
+
+
+class InvalidRanking(RangefinderError, status="INTERNAL", reason="INVALID_RANKING"):
+    """A ranker's answer that cannot be one to what it was asked."""
+
+
 class UnknownShard(RangefinderError, status="NOT_FOUND", reason="UNKNOWN_SHARD"): ...
 
 

@@ -8,8 +8,10 @@ from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import CoverageTooLow
 from rangefinder.internal.v1.packed_pb2 import PackedItemIds
 from rangefinder.keys import KEY_COUNT, IdKind, Keys, integers_of_keys
+from rangefinder.v1 import types_pb2 as wire
 from rangefinder.v1.types_pb2 import Certificate, MissedRange, StageTiming
 from router.coverage import Coverage
+from router.degradation import Degradation
 
 Timings = Iterable[tuple[str, float]]  # Stage and seconds.
 
@@ -21,6 +23,7 @@ def certificate_of(
     timings: Timings = (),
     *,
     with_recall: bool = False,
+    degradations: Iterable[Degradation] = (),
 ) -> Certificate:
     """What the answer rests on. A served release is immutable, so no replica lags behind its log."""
     certificate = Certificate(
@@ -38,6 +41,10 @@ def certificate_of(
                 item_count=missed.item_count,
                 reason=missed.reason,
             )
+        )
+    for taken in degradations:
+        certificate.degradations.append(
+            wire.Degradation(stage=taken.stage, reason=taken.reason, detail=taken.detail)
         )
     for stage, seconds in timings:
         certificate.stage_timings.append(StageTiming(stage=stage, duration_ms=seconds * 1000))

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rangefinder.documents import STRICT, Address, Name, Positive, Seconds
 from rangefinder.telemetry.logs import LogConfig
+from router.pipeline import DEFAULT, Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class RouterConfig:
     map_file: Path = Path("/var/lib/rangefinder/map/map.json")
     release: Path | None = None
     rankers: tuple[Address, ...] = ()
+    pipelines: dict[Name, Pipeline] = field(default_factory=lambda: {DEFAULT: Pipeline()})
     default_deadline_ms: Positive = 200
     requests_in_flight_max: Positive = 1000
     batch_rows_max: Positive = 256

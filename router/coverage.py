@@ -67,3 +67,8 @@ def of_all(results: Iterable[Mapping[str, ShardResult]]) -> dict[str, ShardResul
             if kept is None or (result.missed_reason and not kept.missed_reason):
                 combined[name] = result
     return combined
+
+
+def unsearched(shards: Iterable[Shard], last_counts: Mapping[str, int]) -> dict[str, ShardResult]:
+    """Results of no search at all: no range was missed, for none was wanted."""
+    return {shard.name: ShardResult(last_counts.get(shard.name, shard.item_count)) for shard in shards}

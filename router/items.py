@@ -70,6 +70,18 @@ class ItemService:
             raise InvalidRequest("items", "their attributes exceed an answer of 4 MiB: ask for fewer")
         return response
 
+    async def read(
+        self, ids: ItemIds, keys: Keys, release: Release, deadline: Deadline
+    ) -> tuple[dict[int, public.Item], dict[int, str]]:
+        """Items by place among the ids, and why others could not be read; `keys` stand beside them."""
+        shards = self._map.serving_shards
+        places = self._map.shard_places(keys)
+        asked = [shards[place] for place in np.unique(places).tolist()]
+        request = public.GetItemsRequest(items=ids)
+        found, results = await self._read(keys, places, asked, request, release, deadline)
+        reasons = [results[shards[place].name].missed_reason for place in places.tolist()]
+        return found, {place: reason for place, reason in enumerate(reasons) if reason}
+
     def _checked_keys(self, request: public.GetItemsRequest, release: Release) -> Keys:
         keys = keys_of_ids(request.items, self._map.id_kind, "items", ITEMS_MAX)
         if not len(keys):

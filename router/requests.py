@@ -49,7 +49,7 @@ def retrieval_of(
 ) -> Retrieval:
     """Raises InvalidRequest, WrongDimension, UnknownRelease."""
     release = cluster_map.release(request.release)
-    queries = _vector(request.query, release)
+    queries = vector_of(request.query, release, "query.values")
     excluded = [
         keys_of_ids(request.excluded_items, cluster_map.id_kind, "excluded_items", EXCLUDED_MAX)
     ]
@@ -80,7 +80,7 @@ def _retrieval(
     deadline: Deadline,
 ) -> Retrieval:
     """What both kinds have in common."""
-    item_count = _in_range("item_count", request.item_count or DEFAULT_ITEM_COUNT, 1, ITEM_COUNT_MAX)
+    item_count = in_range("item_count", request.item_count or DEFAULT_ITEM_COUNT, 1, ITEM_COUNT_MAX)
     width = _width(request.search_width, request.exact, item_count)
     require_request_id(request.request_id)
     block = QueryBlock(
@@ -104,10 +104,11 @@ def _width(width: int, exact: bool, item_count: int) -> int:
         return 0
     if exact:
         raise InvalidRequest("search_width", "must be 0 where exact is set: there is no index search")
-    return step_for(_in_range("search_width", width, item_count, WIDTH_MAX))
+    return step_for(in_range("search_width", width, item_count, WIDTH_MAX))
 
 
-def _in_range(field: str, value: int, least: int, most: int) -> int:
+def in_range(field: str, value: int, least: int, most: int) -> int:
+    """The value. Raises InvalidRequest."""
     if not least <= value <= most:
         raise InvalidRequest(field, f"{value} is not in [{least}, {most}]")
     return value
@@ -124,11 +125,12 @@ def require_request_id(request_id: str) -> None:
         raise InvalidRequest("request_id", f"longer than {REQUEST_ID_BYTES_MAX} bytes")
 
 
-def _vector(vector: Vector, release: Release) -> npt.NDArray[np.float32]:
+def vector_of(vector: Vector, release: Release, field: str) -> npt.NDArray[np.float32]:
+    """One embedding as a row. Raises WrongDimension, InvalidRequest."""
     values = np.array([vector.values], np.float32)
     if values.shape[1] != release.dimension:
         raise _wrong_dimension(values.shape[1], release)
-    _require_finite(values, "query.values")
+    _require_finite(values, field)
     return values
 
 
@@ -139,7 +141,7 @@ def _wrong_dimension(dimension: int, release: Release) -> WrongDimension:
 
 
 def _vectors(block: VectorBlock, release: Release) -> npt.NDArray[np.float32]:
-    count = _in_range("queries.count", block.count, 1, QUERIES_MAX)
+    count = in_range("queries.count", block.count, 1, QUERIES_MAX)
     size, row_size = len(block.float32_le), 4 * release.dimension
     if size != count * row_size:
         if size and size % (4 * count) == 0:

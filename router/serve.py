@@ -19,7 +19,11 @@ from router.config import RouterConfig
 from router.gatherer import Gatherer
 from router.items import ItemService
 from router.node_link import NodeLink
+from router.ranker_link import RankerLink
+from router.rankers import Rankers
+from router.recommendation import RecommendationService
 from router.retrieval import RetrievalService
+from router.tables import open_tables
 
 _READY_POLL_S = 0.02
 _PATIENCE_S = 5.0
@@ -29,21 +33,32 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
     """Run a router until it is asked to end. Raises what keeps it from starting."""
     log, metrics = get_log(), ProcessMetrics()
     cluster_map = read_map(config.map_file)
+    tables = open_tables(config.release, cluster_map)
     links = {node.name: NodeLink(node.name, node.address) for node in cluster_map.nodes}
+    rankers = Rankers([RankerLink(address, cluster_map.id_kind) for address in config.rankers])
     gatherer = Gatherer(cluster_map, links, config.batch_rows_max)
     retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max, metrics)
+    items = ItemService(cluster_map, links)
+    recommendation = RecommendationService(
+        cluster_map, gatherer, items, rankers, tables, config.pipelines, metrics
+    )
+    handlers: dict[str, dict[str, Handler]] = {
+        "RecommendationService": {
+            **retrieval.handlers(config.default_deadline_ms / 1000),
+            **recommendation.handlers(),
+        },
+        "ItemService": items.handlers(),
+        "UserService": {},
+        "ClusterService": ClusterService(cluster_map, links).handlers(),
+    }
     admission = Admission(config.requests_in_flight_max)
-    services = _services(config, cluster_map, links, retrieval, admission, metrics)
+    services = _services(config, handlers, admission, metrics)
     options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX)
     server = await Server.start(config.listen, services, admission, options)
     metrics.serve(config.metrics)
-    metrics.gauge("nodes_usable", "Nodes that searches are sent to.", lambda: _usable_count(links))
-    metrics.gauge(
-        "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
-    )
+    _add_gauges(metrics, links, gatherer, rankers)
     log.info("router_started", port=server.port, map_epoch=cluster_map.epoch, nodes=list(links))
-    tasks = [asyncio.create_task(link.run(), name=f"link-{name}") for name, link in links.items()]
-    tasks += [asyncio.create_task(link.watch(), name=f"watch-{name}") for name, link in links.items()]
+    tasks = _watching(links, rankers)
     tasks.append(asyncio.create_task(_become_ready(server, cluster_map, links), name="become-ready"))
     await until_stopped(lifeline=has_lifeline)
     log.info("router_draining")
@@ -51,23 +66,39 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    recommendation.close()
+
+
+def _watching(links: Mapping[str, NodeLink], rankers: Rankers) -> "list[asyncio.Task[None]]":
+    """Tasks that keep the connections to nodes and rankers."""
+    return [
+        *(asyncio.create_task(link.run(), name=f"link-{name}") for name, link in links.items()),
+        *(asyncio.create_task(link.watch(), name=f"watch-{name}") for name, link in links.items()),
+        *(
+            asyncio.create_task(link.watch(), name=f"watch-{address}")
+            for address, link in rankers.links.items()
+        ),
+    ]
+
+
+def _add_gauges(
+    metrics: ProcessMetrics, links: Mapping[str, NodeLink], gatherer: Gatherer, rankers: Rankers
+) -> None:
+    metrics.gauge("nodes_usable", "Nodes that searches are sent to.", lambda: _usable_count(links))
+    metrics.gauge(
+        "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
+    )
+    metrics.gauge(
+        "rankers_usable", "Rankers that candidates are sent to.", lambda: rankers.usable_count
+    )
 
 
 def _services(
     config: RouterConfig,
-    cluster_map: ClusterMap,
-    links: Mapping[str, NodeLink],
-    retrieval: RetrievalService,
+    handlers: Mapping[str, Mapping[str, Handler]],
     admission: Admission,
     metrics: ProcessMetrics,
 ) -> list[Service]:
-    default_s = config.default_deadline_ms / 1000
-    handlers: dict[str, dict[str, Handler]] = {
-        "RecommendationService": retrieval.handlers(default_s),
-        "ItemService": ItemService(cluster_map, links).handlers(),
-        "UserService": {},
-        "ClusterService": ClusterService(cluster_map, links).handlers(),
-    }
     described = {
         service.name: service
         for file in (recommendation_pb2, item_pb2, cluster_pb2)
@@ -77,7 +108,7 @@ def _services(
         Service(
             described[name],
             methods,
-            default_deadline_s=default_s,
+            default_deadline_s=config.default_deadline_ms / 1000,
             admission=admission,
             metrics=metrics.rpc,
         )

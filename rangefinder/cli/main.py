@@ -15,6 +15,7 @@ class _Commands(click.Group):
         "build": "rangefinder.cli.build",
         "items": "rangefinder.cli.items",
         "map": "rangefinder.cli.map",
+        "recommend": "rangefinder.cli.recommend",
         "retrieve": "rangefinder.cli.retrieve",
         "status": "rangefinder.cli.status",
         "up": "rangefinder.cli.up",
@@ -41,6 +42,7 @@ def cli() -> None:
       rangefinder build --embeddings X.npy --metric l2 --shards 4 --out release
       rangefinder up --release release --data-dir data
       rangefinder retrieve --like 42
+      rangefinder recommend --user 7
     """
 
 

@@ -53,7 +53,7 @@ def _cell(value: object) -> str:
 
 
 def certificate_in_words(certificate: Certificate) -> str:
-    """One sentence: what was searched, and what was missed and why."""
+    """One sentence: what was searched, what was missed and why, and what else is poorer."""
     searched = (
         f"searched {certificate.item_count_searched:,} of {certificate.item_count:,} items"
         f" ({certificate.coverage:.1%}) of release {certificate.release!r}"
@@ -66,7 +66,8 @@ def certificate_in_words(certificate: Certificate) -> str:
         f" ({'?' if missed.item_count is None else f'{missed.item_count:,}'} items): {missed.reason}"
         for missed in certificate.missed_ranges
     ]
-    return "; missed ".join([searched, *missed])
+    poorer = [f"{each.stage}: {each.detail} [{each.reason}]" for each in certificate.degradations]
+    return "; ".join(["; missed ".join([searched, *missed]), *poorer])
 
 
 def certificate_as_values(certificate: Certificate) -> dict[str, Any]:
@@ -86,6 +87,10 @@ def certificate_as_values(certificate: Certificate) -> dict[str, Any]:
                 "reason": missed.reason,
             }
             for missed in certificate.missed_ranges
+        ],
+        "degradations": [
+            {"stage": each.stage, "reason": each.reason, "detail": each.detail}
+            for each in certificate.degradations
         ],
         "stage_ms": dict(certificate.stage_ms),
     }

@@ -1,5 +1,9 @@
 """A field that is set is obeyed or refused, never ignored."""
 
+from collections.abc import Iterable
+from typing import Any, cast
+
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -27,5 +31,15 @@ def _refuse_unknown(message: Message) -> None:
         )
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for part in (value,) if isinstance(value, Message) else value:
+            for part in _parts(field, value):
                 _refuse_unknown(part)
+
+
+def _parts(field: FieldDescriptor, value: Any) -> Iterable[Message]:
+    """The messages that a field of messages holds: one, several, or the values of a map."""
+    if isinstance(value, Message):
+        return (value,)
+    if not field.message_type.GetOptions().map_entry:
+        return cast(Iterable[Message], value)
+    is_of_messages = field.message_type.fields_by_name["value"].message_type is not None
+    return cast(Iterable[Message], value.values()) if is_of_messages else ()

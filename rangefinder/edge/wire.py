@@ -6,8 +6,17 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.json_format import MessageToDict
 
-from rangefinder.answers import Certificate, Ids, Item, MissedRange
-from rangefinder.v1 import item_pb2, types_pb2
+from rangefinder.answers import (
+    Certificate,
+    Degradation,
+    Explanation,
+    Ids,
+    Item,
+    MissedRange,
+    Recommended,
+    SourceScore,
+)
+from rangefinder.v1 import item_pb2, recommendation_pb2, types_pb2
 
 
 def ids_message(ids: Ids | Sequence[int]) -> types_pb2.ItemIds:
@@ -47,6 +56,36 @@ def item_of(message: item_pb2.Item) -> Item:
     )
 
 
+def recommended_of(message: recommendation_pb2.RecommendResponse) -> Recommended:
+    """Items as columns; explanations where there are any."""
+    items = message.items
+    is_text = any(item.WhichOneof("id") == "text_id" for item in items)
+    integers = np.array([item.integer_id for item in items], np.int64)
+    is_explained = any(item.HasField("explanation") for item in items)
+    return Recommended(
+        ids=[item.text_id for item in items] if is_text else integers,
+        scores=scores_of([item.score for item in items]),
+        is_ranked=np.array([item.ranked for item in items], np.bool_),
+        sources=[tuple(item.sources) for item in items],
+        attributes=[MessageToDict(item.attributes) for item in items],
+        explanations=[_explanation_of(item.explanation) for item in items] if is_explained else [],
+        ranker_model=message.ranker_model,
+        ranker_model_version=message.ranker_model_version,
+        request_id=message.request_id,
+        certificate=certificate_of(message.certificate),
+    )
+
+
+def _explanation_of(message: recommendation_pb2.ItemExplanation) -> Explanation:
+    return Explanation(
+        source_scores={
+            each.source: SourceScore(score=each.score, rank=each.rank) for each in message.source_scores
+        },
+        head_scores=dict(message.head_scores),
+        features=dict(message.features),
+    )
+
+
 def certificate_of(message: types_pb2.Certificate) -> Certificate:
     has_recall = message.HasField("estimated_recall")
     return Certificate(
@@ -62,6 +101,10 @@ def certificate_of(message: types_pb2.Certificate) -> Certificate:
                 reason=missed.reason,
             )
             for missed in message.missed_ranges
+        ),
+        degradations=tuple(
+            Degradation(stage=taken.stage, reason=taken.reason, detail=taken.detail)
+            for taken in message.degradations
         ),
         estimated_recall=message.estimated_recall if has_recall else None,
         stage_ms={timing.stage: timing.duration_ms for timing in message.stage_timings},

@@ -1,0 +1,194 @@
+"""The sources of a recommendation, asked at once, each with its part of the deadline.
+
+One that fails or is late proposes nothing and is named; the others answer without it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from rangefinder.candidates import Candidates, Proposals, merge_candidates
+from rangefinder.cluster_map import ClusterMap
+from rangefinder.deadline import Deadline
+from rangefinder.errors import DeadlineSpent, RangefinderError, ReplicaUnavailable
+from router.batch import BlockOutcome, Group, QueryBlock
+from router.coverage import ShardResult
+from router.gatherer import Gatherer
+from router.pipeline import Source
+from router.recommend_requests import Wish
+from router.tables import ReleaseTables, Taste
+
+T = TypeVar("T")
+
+# Table work is tenths of a millisecond; two threads keep a slow disk from holding up everyone.
+_THREADS = 2
+
+# Up to so many proposals are merged on the loop in less than 0.3 ms.
+_MERGED_ON_LOOP_MAX = 1_500
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What the sources proposed, and what became of them."""
+
+    parts: dict[str, Proposals]  # Of every source of the pipeline; empty where it proposed nothing.
+    failures: dict[str, RangefinderError] = field(default_factory=dict)  # In the order they happened.
+    texts: Mapping[int, bytes] = field(default_factory=dict)  # Of the index's hits, by key.
+    results: Mapping[str, ShardResult] | None = None  # Of the index; None: it was not asked.
+    queue_s: float = 0.0
+    retrieval_s: float = 0.0
+    merge_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _OnThread:
+    """A source at work on a thread."""
+
+    source: Source
+    future: "asyncio.Future[Proposals]"
+    deadline: Deadline
+
+
+class Sources:
+    """Asks the index through the gatherer, and tables on threads of its own."""
+
+    def __init__(self, cluster_map: ClusterMap, gatherer: Gatherer) -> None:
+        self._map, self._gatherer = cluster_map, gatherer
+        self._threads = ThreadPoolExecutor(_THREADS, "tables")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def taste(self, wish: Wish, tables: ReleaseTables, deadline: Deadline) -> Taste:
+        """What is known of who asks. Raises DeadlineSpent."""
+        future = self._start(partial(tables.taste, wish))
+        return await _until(future, deadline, "the user was not looked up in the time allowed")
+
+    async def ask(self, wish: Wish, taste: Taste, tables: ReleaseTables, deadline: Deadline) -> Found:
+        """Ask every source that has something to go by."""
+        began_s, pipeline = time.monotonic(), wish.pipeline
+        found = Found(parts={source.name: _nothing(source) for source in pipeline.sources})
+        working = []
+        if tables.items is not None and len(taste.seeds):
+            working += self._propose(pipeline.item_to_item, tables.similar, taste, wish, deadline)
+        if tables.has_popular:
+            working += self._propose(pipeline.popularity, tables.popular, taste, wish, deadline)
+        if taste.embedding is not None and pipeline.index.quota:
+            await self._search(found, wish, taste, _part(pipeline.index, deadline))
+        for work in working:
+            try:
+                why = "it did not answer in its part of the time"
+                found.parts[work.source.name] = await _until(work.future, work.deadline, why)
+            except DeadlineSpent as error:
+                found.failures[work.source.name] = error
+        found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
+        return found
+
+    def _propose(
+        self,
+        source: Source,
+        propose: Callable[[Taste, Source, int], Proposals],
+        taste: Taste,
+        wish: Wish,
+        deadline: Deadline,
+    ) -> list[_OnThread]:
+        if not source.quota:
+            return []
+        future = self._start(partial(propose, taste, source, _quota(source, wish)))
+        return [_OnThread(source, future, _part(source, deadline))]
+
+    async def _search(self, found: Found, wish: Wish, taste: Taste, deadline: Deadline) -> None:
+        """Fill in what the index found, or why it found nothing."""
+        source = wish.pipeline.index
+        assert taste.embedding is not None
+        block = QueryBlock(
+            group=Group(wish.release.name, 0, False),
+            queries=taste.embedding,
+            item_count=_quota(source, wish),
+            excluded=(taste.excluded,) if len(taste.excluded) else (),
+            deadline=deadline,
+        )
+        try:
+            outcome = await self._gatherer.search(block)
+        except RangefinderError as error:
+            found.failures[source.name] = error
+            missed = ShardResult(None, error.reason)
+            found.results = {shard.name: missed for shard in self._map.serving_shards}
+            return
+        found.parts[source.name] = _proposals(outcome, source)
+        found.texts, found.results = outcome.texts, outcome.results
+        found.queue_s, found.merge_s = outcome.queue_s, outcome.merge_s
+        reasons = [result.missed_reason for result in outcome.results.values()]
+        if reasons and all(reasons):
+            kind = RangefinderError.by_reason.get(reasons[0], ReplicaUnavailable)
+            found.failures[source.name] = kind("no range of the catalogue was searched")
+
+    async def merge(
+        self, found: Found, wish: Wish, taste: Taste, tables: ReleaseTables, deadline: Deadline
+    ) -> tuple[Candidates, dict[int, bytes]]:
+        """The candidates, and, in a text cluster, their ids by key. Raises DeadlineSpent."""
+        is_text = not self._map.id_kind.is_integer
+        parts = list(found.parts.values())
+        work = partial(_merge, parts, wish.candidate_count, taste, tables, found.texts, is_text)
+        if not is_text and sum(len(part.keys) for part in parts) <= _MERGED_ON_LOOP_MAX:
+            return work()
+        why = "candidates were not merged in the time allowed"
+        return await _until(self._start(work), deadline, why)
+
+    def _start(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _merge(
+    parts: list[Proposals],
+    count: int,
+    taste: Taste,
+    tables: ReleaseTables,
+    texts: Mapping[int, bytes],
+    is_text: bool,
+) -> tuple[Candidates, dict[int, bytes]]:
+    total = sum(len(part.keys) for part in parts)
+    candidates = merge_candidates(parts, total if len(taste.excluded) else count)
+    if len(taste.excluded):  # Each source has obeyed; that none forgets is worth a second look.
+        kept = np.flatnonzero(~np.isin(candidates.keys, taste.excluded))[:count]
+        candidates = candidates.take(kept)
+    return candidates, tables.texts_of(candidates.keys, texts) if is_text else {}
+
+
+def _proposals(outcome: BlockOutcome, source: Source) -> Proposals:
+    count = int(outcome.hits.counts[0])
+    return Proposals(
+        source.name, outcome.hits.keys[0, :count], outcome.hits.scores[0, :count], source.weight
+    )
+
+
+def _nothing(source: Source) -> Proposals:
+    return Proposals(source.name, np.empty(0, np.uint64), np.empty(0, np.float32), source.weight)
+
+
+def _quota(source: Source, wish: Wish) -> int:
+    """Never fewer than the items wanted: any one source may be the only one with an answer."""
+    return max(source.quota, wish.item_count)
+
+
+def _part(source: Source, deadline: Deadline) -> Deadline:
+    """When a source is late: its share of what is left now."""
+    left_s = deadline.remaining_s()
+    return Deadline(deadline.ends_at_s - left_s * (1 - source.timeout_share), deadline.clock)
+
+
+async def _until(future: "asyncio.Future[T]", deadline: Deadline, why: str) -> T:
+    """What a thread returns. Raises DeadlineSpent; work that was not begun is dropped."""
+    if not future.done():
+        await asyncio.wait((future,), timeout=deadline.remaining_s())
+    if not future.done():
+        future.cancel()
+        raise DeadlineSpent(why)
+    return future.result()
