@@ -5,13 +5,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
 import grpc
-import numpy as np
 import uvloop
 
+Call = Callable[[], Awaitable[None]]
+
 METHOD = "/benchmarks.Echo/Echo"
+BLOCK = 100
 
 
 async def serve() -> None:
@@ -34,7 +37,7 @@ async def serve() -> None:
 
 
 @asynccontextmanager
-async def running_echo() -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def running_echo() -> AsyncIterator[Call]:
     """An echo server in a process of its own, until the block ends; calls it once."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.echo", stdout=asyncio.subprocess.PIPE
@@ -54,7 +57,7 @@ async def running_echo() -> AsyncIterator[Callable[[], Awaitable[None]]]:
         await process.wait()
 
 
-async def timed_ms(call: Callable[[], Awaitable[None]], count: int) -> list[float]:
+async def timed_ms(call: Call, count: int) -> list[float]:
     """Milliseconds of each of `count` calls, one at a time."""
     durations = []
     for _ in range(count):
@@ -64,10 +67,19 @@ async def timed_ms(call: Callable[[], Awaitable[None]], count: int) -> list[floa
     return durations
 
 
-async def measure_p50_ms(call_count: int) -> float:
-    """Start an echo server, call it one call at a time, and return the median in milliseconds."""
-    async with running_echo() as call:
-        return float(np.median(await timed_ms(call, call_count)))
+async def p50_against_echo(call: Call, block_count: int) -> tuple[float, float]:
+    """The medians of a call and of an empty one, in milliseconds.
+
+    Blocks of 100 of each in turn, so that both meet the same machine, whatever else it does.
+    """
+    ours, empty = [], []
+    async with running_echo() as echo:
+        await timed_ms(call, BLOCK)
+        await timed_ms(echo, BLOCK)
+        for _ in range(block_count):
+            ours += await timed_ms(call, BLOCK)
+            empty += await timed_ms(echo, BLOCK)
+    return median(ours), median(empty)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +22,7 @@ import uvloop
 
 from benchmarks.bare_hnswlib import private_bytes
 from benchmarks.datasets import dataset
-from benchmarks.echo import measure_p50_ms
+from benchmarks.echo import p50_against_echo
 from benchmarks.figures import Figure, at_least, at_most, report, say
 from benchmarks.worlds import generate
 from rangefinder import Client
@@ -30,6 +31,7 @@ from tests.kit.processes import Cluster, rangefinder, running_cluster
 METRICS = ("ip", "cosine", "l2")
 BATCH_ROWS = 100
 ITEM_COUNT = 10
+LATENCY_BLOCKS = 20  # Of 100 requests each, in each run.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,25 +168,26 @@ def bare_private_bytes(catalogue: Catalogue, release: Path) -> int:
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> list[float]:
-    """Milliseconds of each of `count` requests, one in flight."""
-    durations = []
+async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> None:
+    """`count` requests, one in flight."""
     async with Client(cluster.address) as client:
         for query in catalogue.queries[:count]:
-            began_s = time.perf_counter()
             await client.retrieve(query, ITEM_COUNT)
-            durations.append((time.perf_counter() - began_s) * 1000)
-    return durations
 
 
 async def latency(catalogue: Catalogue, cluster: Cluster, runs: int) -> Figure:
     """Retrieve against an empty call, both one in flight, in turn."""
     ratios = []
-    for _ in range(runs):
-        echo_ms = await measure_p50_ms(1_000)
-        ours_ms = median(await ask_one_by_one(catalogue, cluster, 1_000))
-        say(f"Retrieve p50 {ours_ms:.2f} ms, empty call {echo_ms:.2f} ms")
-        ratios.append(ours_ms / echo_ms)
+    queries = cycle(catalogue.queries)
+    async with Client(cluster.address) as client:
+
+        async def retrieve() -> None:
+            await client.retrieve(next(queries), ITEM_COUNT)
+
+        for _ in range(runs):
+            ours_ms, echo_ms = await p50_against_echo(retrieve, LATENCY_BLOCKS)
+            say(f"Retrieve p50 {ours_ms:.2f} ms, empty call {echo_ms:.2f} ms")
+            ratios.append(ours_ms / echo_ms)
     return at_most("Retrieve p50 / empty unary call p50, one in flight", median(ratios), 4)
 
 

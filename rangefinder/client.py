@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rangefinder.answers import Ids, Item, ItemsRead, Recommended, Retrieved, RetrievedBatch
 from rangefinder.edge import wire
 from rangefinder.edge.channel import open_channel
+from rangefinder.edge.columns import vector_of
 from rangefinder.edge.status import translated
 from rangefinder.errors import InvalidRequest
 from rangefinder.v1 import cluster_pb2, item_pb2, recommendation_pb2
@@ -94,8 +95,7 @@ class Client:
             item_attributes=item_attributes,
         )
         if user_embedding is not None:
-            request.user_embedding.SetInParent()
-            request.user_embedding.values.extend(_rows(user_embedding, 1).tolist())
+            request.user_embedding.CopyFrom(vector_of(_rows(user_embedding, 1)))
         if len(recent_ids):
             request.recent_items.CopyFrom(wire.ids_message(recent_ids))
         if len(excluded_ids):
@@ -116,15 +116,14 @@ class Client:
         deadline_s: float | None = None,
     ) -> Retrieved:
         """The items nearest to `query`, of shape (dimension,). Raises RangefinderError."""
-        values = _rows(query, 1)
         request = recommendation_pb2.RetrieveRequest(
+            query=vector_of(_rows(query, 1)),
             item_count=item_count,
             search_width=search_width,
             exact=exact,
             minimum_coverage=minimum_coverage,
             release=release,
         )
-        request.query.values.extend(values.tolist())
         if len(excluded_ids):
             request.excluded_items.CopyFrom(wire.ids_message(excluded_ids))
         answer = await self._call(self._recommendations.Retrieve, request, deadline_s)

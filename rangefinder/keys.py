@@ -36,6 +36,8 @@ TEXT_BYTES_MAX = 256
 _SIGN = np.uint64(1 << 63)
 # Multipliers of the finalizer, and their inverses modulo 2^64.
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+# Shifts, made once: what an operation on a short column costs is its scalars.
+_27, _30, _31, _54, _60, _62 = (np.uint64(shift) for shift in (27, 30, 31, 54, 60, 62))
 _UNMIX_1, _UNMIX_2 = np.uint64(0x96DE1B173F119089), np.uint64(0x319642B2D24D8EC3)
 
 
@@ -69,15 +71,15 @@ def keys_of_texts(texts: Texts) -> Keys:
 
 
 def _mix(bits: Keys) -> Keys:
-    bits = (bits ^ (bits >> np.uint64(30))) * _MIX_1
-    bits = (bits ^ (bits >> np.uint64(27))) * _MIX_2
-    mixed: Keys = bits ^ (bits >> np.uint64(31))
+    bits = (bits ^ (bits >> _30)) * _MIX_1
+    bits = (bits ^ (bits >> _27)) * _MIX_2
+    mixed: Keys = bits ^ (bits >> _31)
     return mixed
 
 
 def _unmix(bits: Keys) -> Keys:
     """Each xor-shift is undone by repeating it until the shifts exceed 64 bits."""
-    bits = (bits ^ (bits >> np.uint64(31)) ^ (bits >> np.uint64(62))) * _UNMIX_2
-    bits = (bits ^ (bits >> np.uint64(27)) ^ (bits >> np.uint64(54))) * _UNMIX_1
-    unmixed: Keys = bits ^ (bits >> np.uint64(30)) ^ (bits >> np.uint64(60))
+    bits = (bits ^ (bits >> _31) ^ (bits >> _62)) * _UNMIX_2
+    bits = (bits ^ (bits >> _27) ^ (bits >> _54)) * _UNMIX_1
+    unmixed: Keys = bits ^ (bits >> _30) ^ (bits >> _60)
     return unmixed

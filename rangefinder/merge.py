@@ -29,7 +29,7 @@ class Hits:
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Hits of each query: shape (queries,)."""
-        counts: npt.NDArray[np.int64] = np.count_nonzero(self.scores > NO_SCORE, axis=1)
+        counts: npt.NDArray[np.int64] = (self.scores > NO_SCORE).sum(axis=1)
         return counts
 
     def rows(self, start: int, end: int) -> "Hits":
@@ -49,22 +49,25 @@ def merge_hits(parts: Sequence[Hits], wanted: npt.NDArray[np.int64]) -> Hits:
     keys = np.concatenate([part.keys for part in parts], axis=1)
     scores = np.concatenate([part.scores for part in parts], axis=1)
     hits = _sorted(keys, scores)
-    repeated = (hits.keys[:, 1:] == hits.keys[:, :-1]) & (hits.scores[:, 1:] > NO_SCORE)
-    if repeated.any():
-        hits.scores[:, 1:][repeated] = NO_SCORE
+    is_repeated = hits.keys[:, 1:] == hits.keys[:, :-1]
+    if is_repeated.any():  # Padding too: whatever its keys are, its score is NO_SCORE already.
+        hits.scores[:, 1:][is_repeated] = NO_SCORE
         hits = _sorted(hits.keys, hits.scores)
     return _cut(hits, wanted)
 
 
 def _sorted(keys: Keys, scores: Scores) -> Hits:
     order = np.lexsort((keys, -scores), axis=-1)
+    if len(order) == 1:
+        return Hits(keys[:, order[0]], scores[:, order[0]])
     row = np.arange(len(order))[:, None]  # Half the time of take_along_axis.
     return Hits(keys[row, order], scores[row, order])
 
 
 def _cut(hits: Hits, wanted: npt.NDArray[np.int64]) -> Hits:
-    width = min(int(wanted.max(initial=0)), hits.keys.shape[1])
+    most = int(wanted[0]) if len(wanted) == 1 else int(wanted.max(initial=0))
+    width = min(most, hits.keys.shape[1])
     keys, scores = hits.keys[:, :width], hits.scores[:, :width]
-    if (wanted < width).any():
+    if len(wanted) > 1 and (wanted < width).any():
         scores = np.where(np.arange(width) < wanted[:, None], scores, NO_SCORE)
     return Hits(keys, scores)

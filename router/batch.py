@@ -100,6 +100,9 @@ class Batch:
     @property
     def wanted(self) -> npt.NDArray[np.int64]:
         """Items wanted by each query of the batch."""
+        if len(self.waiting) == 1:
+            block = self.waiting[0].block
+            return np.full(len(block.queries), block.item_count)
         counts = [each.block.item_count for each in self.waiting]
         return np.repeat(counts, [len(each.block.queries) for each in self.waiting])
 
@@ -114,9 +117,10 @@ class Batch:
         texts: dict[int, bytes] = {}
         for answer in answers:
             texts |= answer.texts
+        wanted = self.wanted
         if not answers:
-            return no_hits(len(self.wanted)), texts
-        return merge_hits([answer.hits for answer in answers], self.wanted), texts
+            return no_hits(len(wanted)), texts
+        return merge_hits([answer.hits for answer in answers], wanted), texts
 
     def all_results(self) -> dict[str, ShardResult]:
         """What became of every shard, as far as is known now."""

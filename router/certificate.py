@@ -32,6 +32,9 @@ def certificate_of(
         item_count=coverage.item_count,
         item_count_searched=coverage.item_count_searched,
         replica_lag_ms=0,
+        stage_timings=[
+            StageTiming(stage=stage, duration_ms=seconds * 1000) for stage, seconds in timings
+        ],
     )
     for missed in coverage.missed:
         certificate.missed_ranges.append(
@@ -46,8 +49,6 @@ def certificate_of(
         certificate.degradations.append(
             wire.Degradation(stage=taken.stage, reason=taken.reason, detail=taken.detail)
         )
-    for stage, seconds in timings:
-        certificate.stage_timings.append(StageTiming(stage=stage, duration_ms=seconds * 1000))
     if with_recall and coverage.item_count_searched:
         certificate.estimated_recall = coverage.probe_recall
     return certificate

@@ -28,8 +28,9 @@ def choose(
         if not usable:
             unavailable.append(shard.name)
             continue
-        first = int(number * len(usable))
-        pair = (usable[first], usable[(first + 1) % len(usable)])
-        node = min(pair, key=lambda name: in_flight[name])
+        place = int(number * len(usable))
+        node, other = usable[place], usable[place - 1]
+        if in_flight[other] < in_flight[node]:
+            node = other
         chosen.setdefault(node, []).append(shard.name)
     return Choice(chosen, unavailable)

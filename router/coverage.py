@@ -1,6 +1,6 @@
 """What an answer covers, counted from the map's ownership, never from the nodes dialled. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rangefinder.cluster_map import Shard
@@ -58,8 +58,10 @@ def cover(
     return Coverage(total, searched, tuple(missed), weighed / searched if searched else 1.0)
 
 
-def of_all(results: Iterable[Mapping[str, ShardResult]]) -> dict[str, ShardResult]:
+def of_all(results: Sequence[Mapping[str, ShardResult]]) -> Mapping[str, ShardResult]:
     """Results of several searches as one: a range counts as searched if all of them searched it."""
+    if len(results) == 1:
+        return results[0]
     combined: dict[str, ShardResult] = {}
     for each in results:
         for name, result in each.items():

@@ -171,7 +171,8 @@ class NodeLink:
 def batch_message(epoch: int, blocks: Sequence[QueryBlock], shards: Sequence[str]) -> wire.SearchBatch:
     """Blocks of one group as one message."""
     group = blocks[0].group
-    queries = np.concatenate([block.queries for block in blocks])
+    parts = [block.queries for block in blocks]
+    queries = parts[0] if len(parts) == 1 else np.concatenate(parts)
     message = wire.SearchBatch(
         map_epoch=epoch,
         release=group.release,
@@ -199,15 +200,15 @@ def _fill_excluded(message: wire.SearchBatch, blocks: Sequence[QueryBlock]) -> N
 
 def answer_of(answer: wire.SearchAnswer) -> NodeAnswer:
     """A node's columns as padded matrices."""
-    counts = np.array(answer.item_counts, np.int64)
+    counts = list(answer.item_counts)
     keys = np.frombuffer(answer.keys, np.uint64)
     scores = np.frombuffer(answer.scores, np.float32)
-    width = int(counts.max(initial=0))
-    if (counts == width).all():
+    width = max(counts, default=0)
+    if counts.count(width) == len(counts):
         hits = Hits(keys.reshape(len(counts), width), scores.reshape(len(counts), width))
     else:
         hits = Hits(np.zeros((len(counts), width), np.uint64), np.full((len(counts), width), NO_SCORE))
-        found = np.arange(width) < counts[:, None]
+        found = np.arange(width) < np.array(counts)[:, None]
         hits.keys[found] = keys
         hits.scores[found] = scores
     results = {

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from rangefinder.candidates import Candidates, Scores
 from rangefinder.cluster_map import Release
 from rangefinder.edge.channel import ANSWER_BYTES_MAX, open_channel
+from rangefinder.edge.columns import integers_of
 from rangefinder.edge.status import DETAILS_KEY, error_of
 from rangefinder.errors import (
     DeadlineSpent,
@@ -181,7 +182,7 @@ def _ranking_in(content: bytes, order: RankOrder, kind: IdKind) -> Ranking:
 
 def _keys(items: ItemIds, kind: IdKind) -> Keys:
     if kind.is_integer:
-        return keys_of_integers(np.array(items.integers, np.int64), kind)
+        return keys_of_integers(integers_of(items), kind)
     return keys_of_texts([text.encode() for text in items.texts])
 
 

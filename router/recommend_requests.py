@@ -18,8 +18,8 @@ from router.requests import (
     in_range,
     keys_of_ids,
     minimum_coverage_of,
+    query_of,
     require_request_id,
-    vector_of,
 )
 
 # Fields that are obeyed; others are refused where they are set.
@@ -90,7 +90,7 @@ def _user_id(user_id: str) -> str:
 def _embedding(request: public.RecommendRequest, release: Release) -> npt.NDArray[np.float32] | None:
     if not request.HasField("user_embedding"):
         return None
-    return vector_of(request.user_embedding, release, "user_embedding.values")
+    return query_of(request.user_embedding, release, "user_embedding.values")
 
 
 def _candidate_count(wanted: int, item_count: int, pipeline: Pipeline) -> int:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from rangefinder.cluster_map import ClusterMap, Release
 from rangefinder.deadline import Deadline
+from rangefinder.edge.columns import floats_of, integers_of
 from rangefinder.errors import InvalidRequest, WrongDimension
 from rangefinder.keys import TEXT_BYTES_MAX, IdKind, Keys, keys_of_integers, keys_of_texts
 from rangefinder.v1 import recommendation_pb2 as public
@@ -31,6 +32,8 @@ EXCLUDED_MAX = 10_000
 BATCH_EXCLUDED_MAX = 100_000
 REQUEST_ID_BYTES_MAX = 128
 
+_SQUARES_MAX = float(np.finfo(np.float32).max)
+
 _NO_KEYS: Keys = np.empty(0, np.uint64)
 
 
@@ -49,7 +52,7 @@ def retrieval_of(
 ) -> Retrieval:
     """Raises InvalidRequest, WrongDimension, UnknownRelease."""
     release = cluster_map.release(request.release)
-    queries = vector_of(request.query, release, "query.values")
+    queries = query_of(request.query, release, "query.values")
     excluded = [
         keys_of_ids(request.excluded_items, cluster_map.id_kind, "excluded_items", EXCLUDED_MAX)
     ]
@@ -125,9 +128,9 @@ def require_request_id(request_id: str) -> None:
         raise InvalidRequest("request_id", f"longer than {REQUEST_ID_BYTES_MAX} bytes")
 
 
-def vector_of(vector: Vector, release: Release, field: str) -> npt.NDArray[np.float32]:
+def query_of(vector: Vector, release: Release, field: str) -> npt.NDArray[np.float32]:
     """One embedding as a row. Raises WrongDimension, InvalidRequest."""
-    values = np.array([vector.values], np.float32)
+    values = floats_of(vector)[None]
     if values.shape[1] != release.dimension:
         raise _wrong_dimension(values.shape[1], release)
     _require_finite(values, field)
@@ -155,8 +158,8 @@ def _vectors(block: VectorBlock, release: Release) -> npt.NDArray[np.float32]:
 
 
 def _require_finite(rows: npt.NDArray[np.float32], field: str) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        is_finite = np.isfinite(np.vecdot(rows, rows))
+    wide = rows.astype(np.float64)  # Squares of float32 never overflow here; NaN compares as false.
+    is_finite = np.vecdot(wide, wide) <= _SQUARES_MAX
     if not is_finite.all():
         row = int(np.argmin(is_finite))
         raise InvalidRequest(
@@ -189,7 +192,7 @@ def keys_of_ids(ids: ItemIds, kind: IdKind, field: str, count_max: int) -> Keys:
     if not len(column):
         return _NO_KEYS
     if kind.is_integer:
-        return keys_of_integers(np.array(ids.integers, np.int64), kind)
+        return keys_of_integers(integers_of(ids), kind)
     return keys_of_texts([_text(text, field) for text in ids.texts])
 
 

@@ -44,6 +44,7 @@ class RetrievalService:
         metrics: ProcessMetrics,
     ) -> None:
         self._map, self._gatherer, self._rows_max = cluster_map, gatherer, batch_rows_max
+        self._shards = cluster_map.serving_shards
         self._partial = metrics.counter(
             "partial_answers", "Answers that missed a range, by the reason of it.", ("reason",)
         )
@@ -104,8 +105,8 @@ class RetrievalService:
 
     def _certify(self, retrieval: Retrieval, outcomes: list[BlockOutcome]) -> Certificate:
         """The certificate of one answer. Raises CoverageTooLow."""
-        results = of_all(outcome.results for outcome in outcomes)
-        coverage = cover(self._map.serving_shards, results, self._gatherer.last_counts)
+        results = of_all([outcome.results for outcome in outcomes])
+        coverage = cover(self._shards, results, self._gatherer.last_counts)
         for reason in {missed.reason for missed in coverage.missed}:
             self._partial.labels(reason).inc()
         certificate = certificate_of(

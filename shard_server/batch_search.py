@@ -1,4 +1,4 @@
-"""One batch of queries over all shards of a node, on its threads."""
+"""One batch of queries over all shards of a node: on its threads, small ones where they arrive."""
 
 import asyncio
 import time
@@ -30,21 +30,32 @@ class BatchOutcome:
     missed: dict[str, str]  # Reason by shard.
 
 
-async def search_batch(node: Node, names: Sequence[str], search: Search) -> BatchOutcome:
-    """Search the shards of these names. One that cannot answer costs its range, not the batch."""
-    shards = node.ready_shards(names)
-    missed = {name: NotReady.reason for name, shard in shards.items() if shard is None}
-    ready = [shard for shard in shards.values() if shard is not None]
+def search_at_once(node: Node, names: Sequence[str], search: Search) -> BatchOutcome | None:
+    """Search on the loop's own thread; None for all but small searches, which are for the threads."""
+    if not node.is_idle or len(search.queries) > _SMALL_QUERIES_MAX:
+        return None
+    ready, missed = _ready_shards(node, names)
+    if sum(shard.effort(search) for shard in ready) > _SMALL_EFFORT_MAX:
+        return None
     began_s = time.monotonic()
-    if node.is_idle and _is_small(ready, search):
-        parts = [search]
-        outcomes = [_search_here(shard, search) for shard in ready]
-    else:
-        parts = list(_parts(search, node.thread_count // max(len(ready), 1)))
-        # Futures of the threads, not tasks: a hop through the loop less for each.
-        work = [node.on_thread(partial(shard.search, part)) for shard in ready for part in parts]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
-    took_s = time.monotonic() - began_s
+    found = []
+    for shard in ready:
+        try:
+            found.append(shard.search(search))
+            _record(node, shard, search, began_s)
+        except DeadlineSpent as error:
+            missed[shard.name] = error.reason
+    return _merged(found, search, missed)
+
+
+async def search_batch(node: Node, names: Sequence[str], search: Search) -> BatchOutcome:
+    """Search on the threads. A shard that cannot answer costs its range, not the batch."""
+    ready, missed = _ready_shards(node, names)
+    began_s = time.monotonic()
+    parts = list(_parts(search, node.thread_count // max(len(ready), 1)))
+    # Futures of the threads, not tasks: a hop through the loop less for each.
+    work = [node.on_thread(partial(shard.search, part)) for shard in ready for part in parts]
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
     found = []
     for place, shard in enumerate(ready):
         own = outcomes[place * len(parts) : (place + 1) * len(parts)]
@@ -53,25 +64,26 @@ async def search_batch(node: Node, names: Sequence[str], search: Search) -> Batc
             _raise_unless_late(own)
             missed[shard.name] = DeadlineSpent.reason
             continue
-        node.replicas[shard.name].durations.record(began_s, took_s, len(search.queries))
+        _record(node, shard, search, began_s)
         found.append(stack_hits(hits))
+    return _merged(found, search, missed)
+
+
+def _ready_shards(node: Node, names: Sequence[str]) -> tuple[list[Shard], dict[str, str]]:
+    """Those that may answer, and the reason of those that may not."""
+    shards = node.ready_shards(names)
+    missed = {name: NotReady.reason for name, shard in shards.items() if shard is None}
+    return [shard for shard in shards.values() if shard is not None], missed
+
+
+def _record(node: Node, shard: Shard, search: Search, began_s: float) -> None:
+    took_s = time.monotonic() - began_s
+    node.replicas[shard.name].durations.record(began_s, took_s, len(search.queries))
+
+
+def _merged(found: Sequence[Hits], search: Search, missed: dict[str, str]) -> BatchOutcome:
     merged = merge_hits(found, search.wanted) if found else no_hits(len(search.queries))
     return BatchOutcome(merged, missed)
-
-
-def _is_small(shards: Sequence[Shard], search: Search) -> bool:
-    """Whether handing the search to a thread, and waking up for its answer, would cost more than it."""
-    if len(search.queries) > _SMALL_QUERIES_MAX:
-        return False
-    return sum(shard.effort(search) for shard in shards) <= _SMALL_EFFORT_MAX
-
-
-def _search_here(shard: Shard, search: Search) -> Hits | BaseException:
-    """Search on the loop's own thread."""
-    try:
-        return shard.search(search)
-    except DeadlineSpent as error:
-        return error
 
 
 def _raise_unless_late(outcomes: Sequence[Hits | BaseException]) -> None:

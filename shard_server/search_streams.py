@@ -14,7 +14,7 @@ from rangefinder.internal.v1 import node_pb2 as wire
 from rangefinder.keys import Keys
 from rangefinder.merge import NO_SCORE
 from rangefinder.telemetry.logs import get_log
-from shard_server.batch_search import BatchOutcome, search_batch
+from shard_server.batch_search import BatchOutcome, search_at_once, search_batch
 from shard_server.node import Node
 from shard_server.segment import Search
 from shard_server.wire import column, places_in, shard_outcome
@@ -74,10 +74,15 @@ class SearchStreams:
             if request.WhichOneof("message") == "cancel":
                 searches.cancelled |= {request.search_id} & searches.in_flight
                 continue
+            arrived_s = time.monotonic()
+            at_once = self._response_at_once(request, arrived_s)
+            if at_once is not None:
+                await stream.write(at_once)
+                continue
             await searches.permits.acquire()
             searches.in_flight.add(request.search_id)
             group.create_task(
-                self._answer(stream, searches, request, time.monotonic()),
+                self._answer(stream, searches, request, arrived_s),
                 name=f"search-{request.search_id}",
             )
 
@@ -90,38 +95,56 @@ class SearchStreams:
     ) -> None:
         try:
             if request.search_id not in searches.cancelled:
-                await stream.write(await self._outcome(request, arrived_s))
+                await stream.write(await self._response(request, arrived_s))
         finally:
             searches.cancelled.discard(request.search_id)
             searches.in_flight.discard(request.search_id)
             searches.permits.release()
 
-    async def _outcome(self, request: wire.SearchRequest, arrived_s: float) -> wire.SearchResponse:
+    def _response_at_once(
+        self, request: wire.SearchRequest, arrived_s: float
+    ) -> wire.SearchResponse | None:
+        """The answer to a search so small that handing it over would cost more than it does."""
         try:
-            answer = await self._search_batch(request.batch, arrived_s)
-            return wire.SearchResponse(search_id=request.search_id, answer=answer)
-        except RangefinderError as error:
-            failure = wire.SearchFailure(reason=error.reason, message=error.message)
-        except Exception:
-            self._log.exception("search_failed")
-            failure = wire.SearchFailure(reason="INTERNAL", message="a bug of the node: see its log")
-        return wire.SearchResponse(search_id=request.search_id, failure=failure)
+            search = self._search_of(request.batch)
+            outcome = search_at_once(self._node, request.batch.shards, search)
+            return None if outcome is None else self._answered(request, outcome, arrived_s)
+        except Exception as error:
+            return self._failed(request, error)
 
-    async def _search_batch(self, batch: wire.SearchBatch, arrived_s: float) -> wire.SearchAnswer:
-        node = self._node
-        node.require_placement(batch.map_epoch, batch.release)
-        search = search_of(batch, node.manifest.dimension)
-        outcome = await search_batch(node, batch.shards, search)
+    async def _response(self, request: wire.SearchRequest, arrived_s: float) -> wire.SearchResponse:
+        try:
+            search = self._search_of(request.batch)
+            outcome = await search_batch(self._node, request.batch.shards, search)
+            return self._answered(request, outcome, arrived_s)
+        except Exception as error:
+            return self._failed(request, error)
+
+    def _search_of(self, batch: wire.SearchBatch) -> Search:
+        self._node.require_placement(batch.map_epoch, batch.release)
+        return search_of(batch, self._node.manifest.dimension)
+
+    def _answered(
+        self, request: wire.SearchRequest, outcome: BatchOutcome, arrived_s: float
+    ) -> wire.SearchResponse:
+        node, names = self._node, request.batch.shards
         answer = wire.SearchAnswer(
-            shards=[shard_outcome(node, name, outcome.missed.get(name, "")) for name in batch.shards],
+            shards=[shard_outcome(node, name, outcome.missed.get(name, "")) for name in names],
             duration_ms=(time.monotonic() - arrived_s) * 1000,
             queue_length=node.waiting_count,
         )
-        _fill_columns(answer, outcome)
+        keys = _fill_columns(answer, outcome)
         if not node.manifest.id_kind.is_integer:
-            keys = outcome.hits.keys[outcome.hits.scores > NO_SCORE]
             answer.texts.extend(self._texts(keys))
-        return answer
+        return wire.SearchResponse(search_id=request.search_id, answer=answer)
+
+    def _failed(self, request: wire.SearchRequest, error: Exception) -> wire.SearchResponse:
+        if isinstance(error, RangefinderError):
+            failure = wire.SearchFailure(reason=error.reason, message=error.message)
+        else:
+            self._log.error("search_failed", exc_info=error)
+            failure = wire.SearchFailure(reason="INTERNAL", message="a bug of the node: see its log")
+        return wire.SearchResponse(search_id=request.search_id, failure=failure)
 
     def _texts(self, keys: Keys) -> list[bytes]:
         """The text ids of keys, each of a shard of this node."""
@@ -161,8 +184,14 @@ def _excluded(batch: wire.SearchBatch) -> Sequence[Keys]:
     return np.split(keys, ends[:-1])
 
 
-def _fill_columns(answer: wire.SearchAnswer, outcome: BatchOutcome) -> None:
-    found = outcome.hits.scores > NO_SCORE
-    answer.keys = outcome.hits.keys[found].tobytes()
-    answer.scores = outcome.hits.scores[found].tobytes()
-    answer.item_counts.extend(outcome.hits.counts.tolist())
+def _fill_columns(answer: wire.SearchAnswer, outcome: BatchOutcome) -> Keys:
+    """Write the hits of all queries, one after another; returns their keys."""
+    keys, scores = outcome.hits.keys, outcome.hits.scores
+    found = scores > NO_SCORE
+    if not found.all():
+        answer.item_counts.extend(found.sum(axis=1).tolist())
+        keys, scores = keys[found], scores[found]
+    else:
+        answer.item_counts.extend([keys.shape[1]] * len(keys))
+    answer.keys, answer.scores = keys.tobytes(), scores.tobytes()
+    return keys.ravel()

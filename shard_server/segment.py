@@ -1,6 +1,7 @@
 """A sealed segment: an immutable part of a shard, mapped from files, searched by index or exactly."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -136,6 +137,15 @@ class Segment:
         """The best items of each query, in answer order."""
         excluded = [self.rows_of_keys(keys) for keys in search.excluded]
         plans = self._plans(search, [len(rows) for rows in excluded])
+        if plans.count(plans[0]) == len(plans):
+            with suppress(UnreachableRows):
+                return self._follow(plans[0], search, excluded)
+        return self._search_in_groups(search, plans, excluded)
+
+    def _search_in_groups(
+        self, search: Search, plans: Sequence["Plan"], excluded: Sequence[RowNumbers]
+    ) -> Hits:
+        """Queries of one plan together; those that an index fails are searched apart."""
         shape = (len(plans), int(search.wanted.max(initial=0)))
         found = Hits(np.zeros(shape, np.uint64), np.full(shape, NO_SCORE))
         groups = list(_grouped(plans))
@@ -161,11 +171,11 @@ class Segment:
 
     def _plans(self, search: Search, excluded_counts: Sequence[int]) -> list["Plan"]:
         """How each query is answered; excluded_counts is empty or has one for each."""
-        counts = excluded_counts or [0] * len(search.wanted)
-        return [
-            self._plan(search, int(wanted), count)
-            for wanted, count in zip(search.wanted, counts, strict=True)
-        ]
+        wanted = search.wanted.tolist()
+        if not excluded_counts and wanted.count(wanted[0]) == len(wanted):
+            return [self._plan(search, wanted[0], 0)] * len(wanted)
+        counts = excluded_counts or [0] * len(wanted)
+        return [self._plan(search, *each) for each in zip(wanted, counts, strict=True)]
 
     def _plan(self, search: Search, wanted: int, excluded_count: int) -> "Plan":
         """How one query is answered. It depends on that query alone, never on its batch."""
@@ -223,14 +233,19 @@ class Segment:
         scores = self._scores(search.queries, candidates)
         for query, rows in enumerate(excluded):
             scores[query, np.isin(candidates[query], rows)] = NO_SCORE
-        order = np.lexsort((candidates, -scores), axis=-1)[:, : int(search.wanted.max())]
+        wanted = int(search.wanted.max())
+        order = np.lexsort((candidates, -scores), axis=-1)[:, :wanted]
+        if len(order) == 1:
+            return Hits(self.keys[candidates[:, order[0]]], scores[:, order[0]])
         row = np.arange(len(order))[:, None]
         return Hits(self.keys[candidates[row, order]], scores[row, order])
 
     def _scores(self, queries: Rows, candidates: RowNumbers) -> npt.NDArray[np.float32]:
-        scores = np.empty(candidates.shape, np.float32)
         each = max(candidates.shape[1] * self.description.dimension, 1)
         step = max(_SCORED_ELEMENTS_MAX // each, 1)
+        if len(queries) <= step:
+            return score_rows(self.metric, self.rows[candidates], queries[:, None])
+        scores = np.empty(candidates.shape, np.float32)
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             scores[part] = score_rows(self.metric, self.rows[candidates[part]], queries[part, None])

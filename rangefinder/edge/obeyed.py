@@ -39,7 +39,8 @@ def _parts(field: FieldDescriptor, value: Any) -> Iterable[Message]:
     """The messages that a field of messages holds: one, several, or the values of a map."""
     if isinstance(value, Message):
         return (value,)
-    if not field.message_type.GetOptions().map_entry:
+    kind = field.message_type
+    if kind is None or not kind.GetOptions().map_entry:
         return cast(Iterable[Message], value)
-    is_of_messages = field.message_type.fields_by_name["value"].message_type is not None
+    is_of_messages = kind.fields_by_name["value"].message_type is not None
     return cast(Iterable[Message], value.values()) if is_of_messages else ()

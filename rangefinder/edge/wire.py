@@ -16,6 +16,7 @@ from rangefinder.answers import (
     Recommended,
     SourceScore,
 )
+from rangefinder.edge.columns import integers_of
 from rangefinder.v1 import item_pb2, recommendation_pb2, types_pb2
 
 
@@ -32,7 +33,7 @@ def ids_of(message: types_pb2.ItemIds) -> Ids:
     """int64 of shape (items,), or texts."""
     if message.texts:
         return list(message.texts)
-    return np.array(message.integers, np.int64)
+    return integers_of(message)
 
 
 def block_message(queries: npt.NDArray[np.float32]) -> types_pb2.VectorBlock:

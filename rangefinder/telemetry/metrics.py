@@ -25,9 +25,13 @@ class RpcMetrics:
             registry=registry,
             buckets=_LATENCY_BUCKETS_S,
         )
+        self._of: dict[tuple[str, str], Histogram] = {}  # Finding a child takes longer than using it.
 
     def observe(self, rpc: str, reason: str, seconds: float) -> None:
-        self._seconds.labels(rpc, reason).observe(seconds)
+        child = self._of.get((rpc, reason))
+        if child is None:
+            child = self._of.setdefault((rpc, reason), self._seconds.labels(rpc, reason))
+        child.observe(seconds)
 
 
 class ProcessMetrics:

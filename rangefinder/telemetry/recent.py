@@ -1,5 +1,7 @@
 """Rates and percentiles of the last ten seconds, in constant memory. Pure: the clock is an argument."""
 
+import math
+
 import numpy as np
 
 WINDOW_S = 10
@@ -7,6 +9,7 @@ WINDOW_S = 10
 # Durations in bins a tenth wider each: 10 µs to about 20 s. A percentile is exact to a tenth.
 _BIN_COUNT = 152
 _SHORTEST_S, _GROWTH = 1e-5, 1.1
+_LOG_GROWTH = math.log(_GROWTH)
 
 
 class RecentDurations:
@@ -23,7 +26,7 @@ class RecentDurations:
         if self._seconds[slot] != second:
             self._seconds[slot] = second
             self._bins[slot] = 0
-        place = np.log(max(duration_s, _SHORTEST_S) / _SHORTEST_S) / np.log(_GROWTH)
+        place = math.log(max(duration_s, _SHORTEST_S) / _SHORTEST_S) / _LOG_GROWTH
         self._bins[slot, min(int(place), _BIN_COUNT - 1)] += count
 
     def rate(self, now_s: float) -> float:

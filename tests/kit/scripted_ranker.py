@@ -136,7 +136,7 @@ async def scripted_ranker() -> AsyncIterator[ScriptedRanker]:
     """Serve on a free port until the block ends."""
     ranker = ScriptedRanker()
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
-    handlers = {
+    handlers: dict[str, Any] = {
         "Rank": grpc.unary_unary_rpc_method_handler(ranker.rank),
         "ListModels": grpc.unary_unary_rpc_method_handler(ranker.list_models),
     }

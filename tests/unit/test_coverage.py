@@ -86,7 +86,7 @@ def test_a_range_was_searched_if_all_searches_searched_it(
 ) -> None:
     """Of several searches a range counts as searched where none of them missed it."""
     columns = [each[:shard_count] for each in searches]
-    combined = of_all(named(column) for column in columns)
+    combined = of_all([named(column) for column in columns])
     expected = {
         f"s-{place}": any(column[place].missed_reason for column in columns)
         for place in range(shard_count)
