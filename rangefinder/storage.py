@@ -73,7 +73,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     A folder that is already there, and not empty, is refused. What a failed or killed attempt left
     is removed by the next one. Raises AddressInUse while another attempt is under way.
     """
-    _require_free(path)
+    require_free(path)
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
         with _claimed(temporary, path):
@@ -107,13 +107,18 @@ def _claimed(temporary: Path, path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _require_free(path: Path) -> None:
+def require_free(path: Path) -> None:
+    """Refuse a path where new_folder could not build: something is there, or no folder can be made."""
     try:
         is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        parent = next(each for each in path.absolute().parents if each.exists())
     except OSError as error:
         raise InputRefused(f"{path}: {_why(error)}") from None
     if not is_free:
         raise InputRefused(f"{path}: exists already: choose another --out, or remove it")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        why = "permission denied" if parent.is_dir() else "not a directory"
+        raise InputRefused(f"{path}: {parent}: {why}")
 
 
 def _sync_tree(root: Path) -> None:

@@ -1,13 +1,18 @@
 """`rangefinder build`: a release from a file of embeddings."""
 
 import os
-import re
 from pathlib import Path
 
 import click
 import numpy as np
 
-from rangefinder.cli.output import print_json, print_line, print_table, progress_bars
+from rangefinder.cli.output import print_json, print_line, progress_bars
+from rangefinder.cli.release_report import (
+    print_segments,
+    release_name,
+    segment_rows,
+    segments_as_values,
+)
 from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
 from rangefinder.metric import Metric
@@ -17,7 +22,6 @@ from shard_server.build.parquet_source import ParquetSource
 from shard_server.build.release_builder import PROBE_COUNT_MAX, BuildOrder, Progress, build_release
 from shard_server.build.source import ItemSource
 from shard_server.scoring import Rows
-from shard_server.segment_files import read_description
 
 _EXAMPLE = """
 \b
@@ -95,7 +99,7 @@ def command(
     order = BuildOrder(
         source=source,
         out=out,
-        name=_release_name(name, out),
+        name=release_name(name, out),
         metric=Metric(metric),
         id_kind=IdKind(id_kind) if id_kind else None,
         shard_count=shards,
@@ -122,13 +126,6 @@ def _source(
     return NpySource.open(embeddings, ids, id_kind)
 
 
-def _release_name(name: str | None, out: Path) -> str:
-    chosen = name or re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name).strip("-._") or "release"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", chosen):
-        raise click.UsageError(f"--name {chosen!r}: letters, digits, '.', '_' and '-'; at most 128")
-    return chosen
-
-
 def _probes(path: Path | None, dimension: int) -> Rows | None:
     """Queries to calibrate with: evenly chosen, where the file has more than are used."""
     if path is None:
@@ -146,16 +143,7 @@ def _probes(path: Path | None, dimension: int) -> Rows | None:
 
 def _report(out: Path, manifest: ReleaseManifest, as_json: bool) -> None:
     """What was built, and what a search width of 0 means in it."""
-    rows: list[tuple[str, int, int, str]] = []
-    for shard in manifest.shards:
-        for segment in shard.segments:
-            about = read_description(out / "shards" / shard.name / segment)
-            width = about.calibration.width_for(10)
-            size = sum(
-                manifest.files[file].size
-                for file in manifest.files_below(f"shards/{shard.name}/{segment}")
-            )
-            rows.append((f"{shard.name}/{segment}", about.row_count, size, str(width or "exact")))
+    rows = segment_rows(out, manifest)
     if as_json:
         print_json(
             {
@@ -163,16 +151,9 @@ def _report(out: Path, manifest: ReleaseManifest, as_json: bool) -> None:
                 "path": str(out),
                 "items": manifest.item_count,
                 "dimension": manifest.dimension,
-                "segments": [
-                    {"name": name, "items": items, "bytes": size, "width_at_10": width}
-                    for name, items, size, width in rows
-                ],
+                "segments": segments_as_values(rows),
             }
         )
         return
-    print_table(
-        f"release {manifest.name}: {manifest.item_count:,} items of {manifest.dimension} dimensions",
-        ("segment", "items", "bytes", f"width for recall@10 >= {manifest.recall_target}"),
-        rows,
-    )
+    print_segments(manifest, rows)
     print_line(f"next: rangefinder up --release {out} --data-dir {out}.cluster")

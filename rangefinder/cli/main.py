@@ -19,6 +19,7 @@ class _Commands(click.Group):
         "recommend": "rangefinder.cli.recommend",
         "retrieve": "rangefinder.cli.retrieve",
         "status": "rangefinder.cli.status",
+        "train": "rangefinder.cli.train",
         "up": "rangefinder.cli.up",
     }
 
@@ -43,6 +44,11 @@ def cli() -> None:
       rangefinder build --embeddings X.npy --metric l2 --shards 4 --out release
       rangefinder up --release release --data-dir data
       rangefinder retrieve --like 42
+
+    \b
+    From who had what to recommendations:
+      rangefinder train --interactions ratings.dat --titles movies.dat --out release
+      rangefinder up --release release --data-dir data
       rangefinder recommend --user 7
     """
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -102,13 +103,36 @@ class ProgressBars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
+        self._starts_s: dict[str, float] = {}
 
     def begin(self, stage: str, total: int) -> None:
+        self._starts_s[stage] = time.monotonic()
         self._task = self._progress.add_task(stage, total=total)
 
     def advance(self, count: int) -> None:
         if self._task is not None:
             self._progress.advance(self._task, count)
+
+    def reach(self, done: int) -> None:
+        """Advance to so much, all in all."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=done)
+
+    def warn(self, text: str) -> None:
+        """A line on standard error that stays there, above the bars."""
+        self._progress.console.print(
+            f"rangefinder: warning: {text}",
+            style="bold yellow",
+            soft_wrap=True,
+            markup=False,
+            emoji=False,
+        )
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, up to the next one or to now."""
+        ends_s = [*self._starts_s.values(), time.monotonic()][1:]
+        pairs = zip(self._starts_s.items(), ends_s, strict=True)
+        return {stage: end_s - start_s for (stage, start_s), end_s in pairs}
 
 
 @contextmanager

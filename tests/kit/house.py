@@ -98,6 +98,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "pydantic": ("rangefinder/documents.py",),
     "rich": ("rangefinder/cli/*",),
     "scipy": ("training/*",),
+    "threadpoolctl": ("training/factors.py",),
     "structlog": ("rangefinder/telemetry/logs.py",),
     "uvloop": ("rangefinder/process.py",),
     "xxhash": ("rangefinder/hashing.py",),

@@ -10,7 +10,7 @@ from training.read.adjacency import read_adjacency
 from training.read.delimited import read_delimited
 from training.read.layout import FileFormat, Layout, layout_of
 from training.read.malformed import refusal_of
-from training.read.parquet import MAGIC, read_parquet
+from training.read.parquet import MAGIC, read_parquet, row_count_of
 from training.read.raw_columns import MalformedValue, RawColumns, Read, interactions_of
 from training.read.text_file import encoding_of, first_bytes, first_lines, lines_of
 
@@ -38,6 +38,13 @@ def read_interactions(
     """Read a file. `told` hears what it was taken for. Raises InputRefused, naming the line."""
     raw = _read(path, options, told, advance)
     return interactions_of(raw, options.id_kind, str(path))
+
+
+def size_of(path: Path) -> int:
+    """What `advance` counts up to, near enough. Raises InputRefused for what is no file."""
+    if first_bytes(path).startswith(MAGIC):
+        return row_count_of(path)
+    return path.stat().st_size
 
 
 def _read(

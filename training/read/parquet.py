@@ -1,6 +1,7 @@
-"""Interactions from a Parquet file: columns of users and items, and of ratings and times if it has any."""
+"""Interactions from a Parquet file: columns of users and items, of ratings and times if there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,15 @@ _MICROSECONDS = 1_000_000
 Advance = Callable[[int], None]  # Told how many rows were read, all in all.
 
 
+def row_count_of(path: Path) -> int:
+    """Raises InputRefused."""
+    with _whole(path):
+        return int(pq.ParquetFile(path, pre_buffer=False).metadata.num_rows)
+
+
 def read_parquet(path: Path, advance: Advance) -> RawColumns:
     """All rows. Raises InputRefused."""
-    try:
+    with _whole(path):
         file = pq.ParquetFile(path, pre_buffer=False)
         names = file.schema_arrow.names
         places = places_of_names(names, str(path))
@@ -39,10 +46,17 @@ def read_parquet(path: Path, advance: Advance) -> RawColumns:
         wanted = [names[place] for place in places.values()]
         for batch in file.iter_batches(_BATCH_ROWS, columns=wanted):
             columns = {role: batch.column(names[place]) for role, place in places.items()}
-            _append(raw, columns, f"{path}", first_row)
+            _append(raw, columns, str(path), first_row)
             first_row += len(batch)
             advance(first_row)
         return raw
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Refuse a file that turns out to be damaged, whatever of it was being read."""
+    try:
+        yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         why = " ".join(str(error).split())
         raise InputRefused(f"{path}: not a whole Parquet file: {why}") from None

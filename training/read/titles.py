@@ -1,4 +1,4 @@
-"""Titles of items (`id::title::...`, `id|title|...`, CSV, TSV), and a check that they are of these ids."""
+"""Titles of items (`id::title::...`, `id|title|...`, CSV, TSV), and a check that their ids match."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
