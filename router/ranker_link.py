@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 
 from rangefinder.candidates import Candidates, Scores
 from rangefinder.cluster_map import Release
+from rangefinder.deadline import Clock
 from rangefinder.edge.channel import ANSWER_BYTES_MAX, open_channel
 from rangefinder.edge.columns import integers_of
 from rangefinder.edge.status import DETAILS_KEY, error_of
@@ -58,7 +59,8 @@ class RankOrder:
 class RankerLink:
     """A ranking service."""
 
-    def __init__(self, address: str, id_kind: IdKind) -> None:
+    def __init__(self, address: str, id_kind: IdKind, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
         self.address, self.health, self.in_flight = address, NodeHealth(), 0
         self._id_kind = id_kind
         self._channel = open_channel(address, ANSWER_BYTES_MAX)
@@ -77,11 +79,11 @@ class RankerLink:
         """Have candidates ranked. Raises RangefinderError, whatever the ranker does."""
         content = _message(order, self._id_kind).SerializeToString()
         if self._asked_s <= self._heard_s:
-            self._asked_s = time.monotonic()
+            self._asked_s = self._clock()
         self.in_flight += 1
         try:
             answer = await self._rank(content, timeout=timeout_s)
-            self._heard_s = time.monotonic()
+            self._heard_s = self._clock()
             ranking = _ranking_in(answer, order, self._id_kind)
         except grpc.aio.AioRpcError as failure:
             raise self._failed(failure) from None
@@ -98,7 +100,7 @@ class RankerLink:
         try:
             while True:
                 await asyncio.sleep(_WATCH_S)
-                if self.health.is_probe_due(time.monotonic()):
+                if self.health.is_probe_due(self._clock()):
                     await self._probe()
         finally:
             await self._channel.close()
@@ -109,14 +111,14 @@ class RankerLink:
             succeeded = True
         except grpc.aio.AioRpcError:
             succeeded = False
-        self.health.record_probe(time.monotonic(), succeeded=succeeded)
+        self.health.record_probe(self._clock(), succeeded=succeeded)
         if succeeded:
-            self._heard_s = time.monotonic()
+            self._heard_s = self._clock()
             self._log.info("ranker_taken_back", ranker=self.address)
 
     def _failed(self, failure: grpc.aio.AioRpcError) -> RangefinderError:
         """What a failed call means, to this request and to the ranker's health."""
-        error, now_s = error_of(failure), time.monotonic()
+        error, now_s = error_of(failure), self._clock()
         if any(key == DETAILS_KEY for key, _ in failure.trailing_metadata() or ()):
             self._heard_s = now_s
         match error:
@@ -135,7 +137,7 @@ class RankerLink:
 
     def _record_failure(self, why: str) -> None:
         was_usable = self.is_usable
-        self.health.record_failure(time.monotonic())
+        self.health.record_failure(self._clock())
         if was_usable and not self.is_usable:
             self._log.warning("ranker_left_out", ranker=self.address, why=why)
 

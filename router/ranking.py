@@ -16,6 +16,8 @@ CALL_S = 0.002
 # Of one candidate until there is a measurement: the budget is 3 ms for 500.
 _SECONDS_PER_CANDIDATE = 6e-6
 _SMOOTHING = 0.1
+_LEARNT_FROM_MIN = 200
+_QUICKEST_S = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class RankingPace:
 
     def record(self, count: int, took_s: float) -> None:
         """A call of so many candidates was answered."""
-        # Quicker calls than CALL_S say nothing of candidates; the floor keeps the division sane.
-        each_s = max(took_s - CALL_S, 1e-6) / max(count, 1)
+        # What holds up a short list has little to do with its candidates.
+        each_s = max(took_s - CALL_S, _QUICKEST_S) / max(count, _LEARNT_FROM_MIN)
         self.seconds_per_candidate += _SMOOTHING * (each_s - self.seconds_per_candidate)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rangefinder.candidates import Candidates
@@ -61,9 +61,11 @@ class RecommendationService:
         rankers: Rankers,
         tables: Mapping[str, ReleaseTables],
         pipelines: Mapping[str, Pipeline],
+        count_missed: Callable[[Coverage], None],
         metrics: ProcessMetrics,
     ) -> None:
         self._map, self._gatherer, self._items = cluster_map, gatherer, items
+        self._shards, self._count_missed = cluster_map.serving_shards, count_missed
         self._rankers, self._tables, self._pipelines = rankers, tables, pipelines
         self._sources = Sources(cluster_map, gatherer)
         self._degraded = metrics.counter(
@@ -134,12 +136,13 @@ class RecommendationService:
 
     def _judge(self, course: _Course, found: Found) -> Coverage:
         """What the sources covered. Raises where that is too little, or a required one failed."""
-        wish, shards = course.wish, self._map.serving_shards
+        wish = course.wish
         course.timings += [("queue", found.queue_s), ("retrieval", found.retrieval_s)]
         course.degradations += [of_source(name, error) for name, error in found.failures.items()]
         counts = self._gatherer.last_counts
-        results = unsearched(shards, counts) if found.results is None else found.results
-        coverage = cover(shards, results, counts)
+        results = unsearched(self._shards, counts) if found.results is None else found.results
+        coverage = cover(self._shards, results, counts)
+        self._count_missed(coverage)
         if coverage.share < wish.minimum_coverage:
             certificate = self._certificate(course, coverage, found)
             require_coverage(coverage, wish.minimum_coverage, certificate)

@@ -18,7 +18,7 @@ from rangefinder.v1 import recommendation_pb2 as public
 from rangefinder.v1.types_pb2 import Certificate
 from router.batch import BlockOutcome, QueryBlock
 from router.certificate import certificate_of, packed_ids, require_coverage
-from router.coverage import cover, of_all
+from router.coverage import Coverage, cover, of_all
 from router.gatherer import Gatherer
 from router.requests import (
     OBEYED_BATCH,
@@ -103,12 +103,16 @@ class RetrievalService:
             )
         return response
 
+    def count_missed(self, coverage: Coverage) -> None:
+        """Count a partial answer, of whichever RPC."""
+        for reason in {missed.reason for missed in coverage.missed}:
+            self._partial.labels(reason).inc()
+
     def _certify(self, retrieval: Retrieval, outcomes: list[BlockOutcome]) -> Certificate:
         """The certificate of one answer. Raises CoverageTooLow."""
         results = of_all([outcome.results for outcome in outcomes])
         coverage = cover(self._shards, results, self._gatherer.last_counts)
-        for reason in {missed.reason for missed in coverage.missed}:
-            self._partial.labels(reason).inc()
+        self.count_missed(coverage)
         certificate = certificate_of(
             self._map,
             retrieval.block.group.release,

@@ -40,7 +40,14 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
     retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max, metrics)
     items = ItemService(cluster_map, links)
     recommendation = RecommendationService(
-        cluster_map, gatherer, items, rankers, tables, config.pipelines, metrics
+        cluster_map,
+        gatherer,
+        items,
+        rankers,
+        tables,
+        config.pipelines,
+        retrieval.count_missed,
+        metrics,
     )
     handlers: dict[str, dict[str, Handler]] = {
         "RecommendationService": {
@@ -51,10 +58,7 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
         "UserService": {},
         "ClusterService": ClusterService(cluster_map, links).handlers(),
     }
-    admission = Admission(config.requests_in_flight_max)
-    services = _services(config, handlers, admission, metrics)
-    options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX)
-    server = await Server.start(config.listen, services, admission, options)
+    server = await _start(config, handlers, metrics)
     metrics.serve(config.metrics)
     _add_gauges(metrics, links, gatherer, rankers)
     log.info("router_started", port=server.port, map_epoch=cluster_map.epoch, nodes=list(links))
@@ -93,18 +97,17 @@ def _add_gauges(
     )
 
 
-def _services(
-    config: RouterConfig,
-    handlers: Mapping[str, Mapping[str, Handler]],
-    admission: Admission,
-    metrics: ProcessMetrics,
-) -> list[Service]:
+async def _start(
+    config: RouterConfig, handlers: Mapping[str, Mapping[str, Handler]], metrics: ProcessMetrics
+) -> Server:
+    """Serve all public services, those without handlers too."""
+    admission = Admission(config.requests_in_flight_max)
     described = {
         service.name: service
         for file in (recommendation_pb2, item_pb2, cluster_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     }
-    return [
+    services = [
         Service(
             described[name],
             methods,
@@ -114,6 +117,8 @@ def _services(
         )
         for name, methods in handlers.items()
     ]
+    options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX)
+    return await Server.start(config.listen, services, admission, options)
 
 
 async def _become_ready(server: Server, cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:

@@ -5,7 +5,7 @@ One that fails or is late proposes nothing and is named; the others answer witho
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +26,11 @@ from router.tables import ReleaseTables, Taste
 
 T = TypeVar("T")
 
-# Table work is tenths of a millisecond; two threads keep a slow disk from holding up everyone.
+# Two threads keep a slow disk from holding up everyone.
 _THREADS = 2
 
-# Up to so many proposals are merged on the loop in less than 0.3 ms.
-_MERGED_ON_LOOP_MAX = 1_500
+# Work on so many ids takes the loop less than 0.2 ms; handing it to a thread and back takes as long.
+_IDS_ON_LOOP_MAX = 1_500
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,15 +46,6 @@ class Found:
     merge_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _OnThread:
-    """A source at work on a thread."""
-
-    source: Source
-    future: "asyncio.Future[Proposals]"
-    deadline: Deadline
-
-
 class Sources:
     """Asks the index through the gatherer, and tables on threads of its own."""
 
@@ -68,41 +59,34 @@ class Sources:
 
     async def taste(self, wish: Wish, tables: ReleaseTables, deadline: Deadline) -> Taste:
         """What is known of who asks. Raises DeadlineSpent."""
-        future = self._start(partial(tables.taste, wish))
-        return await _until(future, deadline, "the user was not looked up in the time allowed")
+        user = tables.user(wish.user_id)
+        size = len(wish.recent) + len(wish.excluded)
+        if user is not None and wish.exclude_seen:
+            size += len(user.history)
+        work = partial(tables.taste, wish, user)
+        if size <= _IDS_ON_LOOP_MAX:
+            return work()
+        return await _done(self._start(work), deadline, "the user was not looked up in time")
 
     async def ask(self, wish: Wish, taste: Taste, tables: ReleaseTables, deadline: Deadline) -> Found:
         """Ask every source that has something to go by."""
         began_s, pipeline = time.monotonic(), wish.pipeline
         found = Found(parts={source.name: _nothing(source) for source in pipeline.sources})
         working = []
-        if tables.items is not None and len(taste.seeds):
-            working += self._propose(pipeline.item_to_item, tables.similar, taste, wish, deadline)
-        if tables.has_popular:
-            working += self._propose(pipeline.popularity, tables.popular, taste, wish, deadline)
+        for source, size, work in _table_work(wish, taste, tables):
+            if size <= _IDS_ON_LOOP_MAX:
+                found.parts[source.name] = work()
+            else:
+                working.append((source, self._start(work), _part(source, deadline)))
         if taste.embedding is not None and pipeline.index.quota:
             await self._search(found, wish, taste, _part(pipeline.index, deadline))
-        for work in working:
+        for source, future, until in working:
             try:
-                why = "it did not answer in its part of the time"
-                found.parts[work.source.name] = await _until(work.future, work.deadline, why)
+                found.parts[source.name] = await _done(future, until, "its part of the time is over")
             except DeadlineSpent as error:
-                found.failures[work.source.name] = error
+                found.failures[source.name] = error
         found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
         return found
-
-    def _propose(
-        self,
-        source: Source,
-        propose: Callable[[Taste, Source, int], Proposals],
-        taste: Taste,
-        wish: Wish,
-        deadline: Deadline,
-    ) -> list[_OnThread]:
-        if not source.quota:
-            return []
-        future = self._start(partial(propose, taste, source, _quota(source, wish)))
-        return [_OnThread(source, future, _part(source, deadline))]
 
     async def _search(self, found: Found, wish: Wish, taste: Taste, deadline: Deadline) -> None:
         """Fill in what the index found, or why it found nothing."""
@@ -137,13 +121,25 @@ class Sources:
         is_text = not self._map.id_kind.is_integer
         parts = list(found.parts.values())
         work = partial(_merge, parts, wish.candidate_count, taste, tables, found.texts, is_text)
-        if not is_text and sum(len(part.keys) for part in parts) <= _MERGED_ON_LOOP_MAX:
+        if sum(len(part.keys) for part in parts) <= _IDS_ON_LOOP_MAX:
             return work()
-        why = "candidates were not merged in the time allowed"
-        return await _until(self._start(work), deadline, why)
+        return await _done(self._start(work), deadline, "candidates were not merged in time")
 
     def _start(self, work: Callable[[], T]) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _table_work(
+    wish: Wish, taste: Taste, tables: ReleaseTables
+) -> Iterator[tuple[Source, int, Callable[[], Proposals]]]:
+    """What is asked of the tables: by which source, how many ids it looks at, and how."""
+    similar, popular = wish.pipeline.item_to_item, wish.pipeline.popularity
+    if tables.items is not None and len(taste.seeds) and similar.quota:
+        size = len(taste.seeds) * tables.items.neighbours.shape[1] + len(taste.excluded)
+        yield similar, size, partial(tables.similar, taste, similar, _quota(similar, wish))
+    if tables.has_popular and popular.quota:
+        size = _quota(popular, wish) + len(taste.excluded)
+        yield popular, size, partial(tables.popular, taste, popular, _quota(popular, wish))
 
 
 def _merge(
@@ -184,7 +180,7 @@ def _part(source: Source, deadline: Deadline) -> Deadline:
     return Deadline(deadline.ends_at_s - left_s * (1 - source.timeout_share), deadline.clock)
 
 
-async def _until(future: "asyncio.Future[T]", deadline: Deadline, why: str) -> T:
+async def _done(future: "asyncio.Future[T]", deadline: Deadline, why: str) -> T:
     """What a thread returns. Raises DeadlineSpent; work that was not begun is dropped."""
     if not future.done():
         await asyncio.wait((future,), timeout=deadline.remaining_s())

@@ -1,6 +1,7 @@
 """What a release knows of users and items, and what its tables propose for somebody.
 
-Works on mapped files, so it may wait for a disk: on a thread, not on the loop.
+The tables are mapped files. They are read whole when they are verified, so that a look-up finds its
+pages in memory; what touches many of them at random still belongs on a thread.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ from router.pipeline import Source
 from router.recommend_requests import Wish
 
 NO_PLACES: Places = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownUser:
+    """A row of the user tables."""
+
+    embedding: npt.NDArray[np.float32]  # Shape (1, dimension).
+    history: Places  # In the item tables, newest first.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +59,28 @@ class ReleaseTables:
     def has_popular(self) -> bool:
         return self.items is not None and len(self.items.popular) > 0
 
-    def taste(self, wish: Wish) -> Taste:
-        """What a request and the release say of the user."""
-        row = self.users.row_of(wish.user_id) if self.users is not None and wish.user_id else None
-        history = NO_PLACES
+    def user(self, user_id: str) -> KnownUser | None:
+        """What the release knows of a user."""
+        row = self.users.row_of(user_id) if self.users is not None and user_id else None
+        if self.users is None or row is None:
+            return None
+        history = self.users.history_of(row) if self.items is not None else NO_PLACES
+        return KnownUser(embedding=self.users.embeddings[row : row + 1], history=history)
+
+    def taste(self, wish: Wish, user: KnownUser | None) -> Taste:
+        """What a request and the release say of who asks."""
         embedding = wish.user_embedding
-        if self.users is not None and row is not None:
-            history = self.users.history_of(row)
-            if embedding is None:
-                embedding = self.users.embeddings[row : row + 1]
+        if embedding is None and user is not None:
+            embedding = user.embedding
+        history = NO_PLACES if user is None else user.history
         seeds = self._places(wish.recent) if len(wish.recent) else history
         excluded = wish.excluded
         if wish.exclude_seen and self.items is not None and len(history):
             excluded = np.concatenate([excluded, self.items.keys[history]])
-        excluded = np.unique(excluded)
+        if len(excluded):
+            excluded = np.unique(excluded)
         return Taste(
-            is_known=row is not None,
+            is_known=user is not None,
             embedding=embedding,
             seeds=seeds[: wish.pipeline.item_to_item.seed_count],
             excluded=excluded,
@@ -74,7 +89,7 @@ class ReleaseTables:
 
     def _places(self, keys: Keys) -> Places:
         """Of the keys that the item tables know, each once, in their order."""
-        if self.items is None:
+        if self.items is None or not len(keys):
             return NO_PLACES
         places = self.items.places_of(keys)
         places = places[places >= 0]

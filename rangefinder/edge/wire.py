@@ -68,7 +68,9 @@ def recommended_of(message: recommendation_pb2.RecommendResponse) -> Recommended
         scores=scores_of([item.score for item in items]),
         is_ranked=np.array([item.ranked for item in items], np.bool_),
         sources=[tuple(item.sources) for item in items],
-        attributes=[MessageToDict(item.attributes) for item in items],
+        attributes=[
+            MessageToDict(item.attributes) if item.HasField("attributes") else {} for item in items
+        ],
         explanations=[_explanation_of(item.explanation) for item in items] if is_explained else [],
         ranker_model=message.ranker_model,
         ranker_model_version=message.ranker_model_version,

@@ -40,6 +40,7 @@ _COVERAGE = "test_stream.py::test_minimum_coverage_decides_whether_a_part_is_an_
 _RELEASE = "test_requests.py::test_the_release_named_is_the_one_that_answers"
 _REQUEST_ID = "test_requests.py::test_bad_requests_are_refused"
 _GET_ITEMS = "test_items.py::test_items_come_in_the_order_asked_for"
+_RECOMMENDED = "test_recommend.py::test_recommendations_are_those_of_the_oracle"
 _SCAN_RANGES = "test_items.py::test_scans_of_ranges_of_keys_are_exact"
 
 # Every field of the requests that are served, and the test that proves it is obeyed.
@@ -55,6 +56,22 @@ OBEYED = {
     "Vector.values": _ORACLE,
     "ItemIds.integers": _ORACLE,
     "ItemIds.texts": _ORACLE,
+    "RecommendRequest.request_id": "test_recommend.py::test_a_request_has_an_id",
+    "RecommendRequest.user_id": _RECOMMENDED,
+    "RecommendRequest.user_embedding": _RECOMMENDED,
+    "RecommendRequest.recent_items": _RECOMMENDED,
+    "RecommendRequest.item_count": _RECOMMENDED,
+    "RecommendRequest.candidate_count": _RECOMMENDED,
+    "RecommendRequest.excluded_items": _RECOMMENDED,
+    "RecommendRequest.exclude_seen": _RECOMMENDED,
+    "RecommendRequest.minimum_coverage": (
+        "test_recommend_faults.py::test_a_lost_node_costs_its_ranges_and_no_request"
+    ),
+    "RecommendRequest.release": "test_recommend.py::test_the_release_named_answers",
+    "RecommendRequest.explain": "test_recommend.py::test_an_explanation_says_what_each_stage_thought",
+    "RecommendRequest.pipeline": "test_recommend.py::test_a_pipeline_and_its_parameters_are_obeyed",
+    "RecommendRequest.parameters": "test_recommend.py::test_a_pipeline_and_its_parameters_are_obeyed",
+    "RecommendRequest.item_attributes": "test_recommend.py::test_attributes_come_where_asked_for",
     "RetrieveBatchRequest.queries": _BATCHES,
     "RetrieveBatchRequest.item_count": _BATCHES,
     "RetrieveBatchRequest.search_width": _BATCHES,
@@ -79,7 +96,13 @@ OBEYED = {
 }
 
 # Refused as a whole, with whatever is in them.
-REFUSED = {"RetrieveRequest.filter", "RetrieveBatchRequest.filter"}
+REFUSED = {
+    "RetrieveRequest.filter",
+    "RetrieveBatchRequest.filter",
+    "RecommendRequest.filter",
+    "RecommendRequest.context",
+    "RecommendRequest.page_token",
+}
 
 Path_ = tuple[FieldDescriptor, ...]  # From a request to one of its fields.
 
@@ -96,6 +119,7 @@ def working_requests() -> dict[str, Message]:
         "RecommendationService.RetrieveStream": recommendation_pb2.RetrieveStreamRequest(
             batch_id=1, batch=batch
         ),
+        "RecommendationService.Recommend": recommendation_pb2.RecommendRequest(user_embedding=query),
         "ItemService.GetItems": item_pb2.GetItemsRequest(items=ids),
         "ItemService.ScanItems": item_pb2.ScanItemsRequest(),
         "ClusterService.GetClusterMap": cluster_pb2.GetClusterMapRequest(),
@@ -118,6 +142,12 @@ SAMPLES: dict[str, object] = {
     "with_embeddings": True,
     "key_start": 1,
     "key_end": 2**63,
+    "user_id": "7",
+    "candidate_count": 30,
+    "exclude_seen": True,
+    "explain": True,
+    "page_token": "a",
+    "pipeline": "default",
 }
 
 
@@ -132,8 +162,15 @@ def fields(message: Descriptor, above: Path_ = ()) -> Iterator[Path_]:
     for field in message.fields:
         path = (*above, field)
         yield path
-        if field.message_type is not None and name_of(path) not in REFUSED:
-            yield from fields(field.message_type, path)
+        below = message_in(field)
+        if below is not None and name_of(path) not in REFUSED:
+            yield from fields(below, path)
+
+
+def message_in(field: FieldDescriptor) -> Descriptor | None:
+    """What may be set below a field; entries of a map have no fields to spare."""
+    kind = field.message_type
+    return None if kind is None or kind.GetOptions().map_entry else kind
 
 
 def name_of(path: Path_) -> str:
@@ -154,14 +191,16 @@ def message_at(request: Any, path: Path_) -> Any:
 def set_field(request: Any, path: Path_, release: str) -> None:
     """Give the field at a path a sample value; what has one already keeps it."""
     field, holder = path[-1], message_at(request, path[:-1])
-    if field.message_type is not None:
+    if field.message_type is not None and message_in(field) is None:
+        getattr(holder, field.name)["index.quota"] = "50"
+    elif field.message_type is not None:
         message_at(holder, (field,))
     elif field.name == "release":
         holder.release = release
     elif field.name in SAMPLES:
         setattr(holder, field.name, SAMPLES[field.name])
     elif not getattr(holder, field.name):
-        getattr(holder, field.name).extend(["a"] if field.name == "texts" else [1])
+        getattr(holder, field.name).extend(["a"] if field.type == FieldDescriptor.TYPE_STRING else [1])
 
 
 async def refusal(served: Served, method: str, request: Message) -> Failure | None:
@@ -236,7 +275,7 @@ async def test_every_field_is_obeyed_or_refused(plain: Served, method: str, path
 @pytest.mark.parametrize("node", [field.name for field in types_pb2.Filter.DESCRIPTOR.fields])
 async def test_every_filter_is_refused(plain: Served, node: str) -> None:
     """A filter of any form is refused as a whole, an empty one too."""
-    for method in ("Retrieve", "RetrieveBatch"):
+    for method in ("Retrieve", "RetrieveBatch", "Recommend"):
         name = f"rangefinder.v1.RecommendationService.{method}"
         for is_empty in (True, False):
             request: Any = working_requests()[name]
@@ -251,7 +290,7 @@ async def test_every_filter_is_refused(plain: Served, node: str) -> None:
 MESSAGE_PATHS = [
     (method, path)
     for method, path in [*((each, ()) for each in IMPLEMENTED), *PATHS]
-    if not path or (path[-1].message_type is not None and name_of(path) not in REFUSED)
+    if not path or (message_in(path[-1]) and name_of(path) not in REFUSED)
 ]
 
 
@@ -290,7 +329,13 @@ TWINS: dict[Any, Any] = {
     packed_pb2.PackedRetrieveBatchResponse: recommendation_pb2.RetrieveBatchResponse,
     packed_pb2.PackedBatchFailure: recommendation_pb2.BatchFailure,
     packed_pb2.PackedRetrieveStreamResponse: recommendation_pb2.RetrieveStreamResponse,
+    packed_pb2.PackedFloatColumn: ranking_pb2.FloatColumn,
+    packed_pb2.PackedRankResponse: ranking_pb2.RankResponse,
 }
+
+# The twin of a request that is filled in part: every field that it has is its public one's.
+PARTIAL_TWINS: dict[Any, Any] = {packed_pb2.PackedRankRequest: ranking_pb2.RankRequest}
+
 TWIN_OF = {public.DESCRIPTOR.full_name: packed.DESCRIPTOR.full_name for packed, public in TWINS.items()}
 
 # Values of fixed size that follow one another in a packed field, and so in bytes.
@@ -303,11 +348,14 @@ _FIXED = (
 def on_the_wire(field: FieldDescriptor) -> tuple[object, ...]:
     """What two fields share that are the same bytes."""
     oneof = field.containing_oneof.name if field.containing_oneof else None
-    is_repeated, kind, message = field.is_repeated, field.type, None
+    message: object = None
+    is_repeated, kind = field.is_repeated, field.type
     if is_repeated and kind in _FIXED:
         is_repeated, kind = False, FieldDescriptor.TYPE_BYTES
     elif is_repeated and kind == FieldDescriptor.TYPE_STRING:
         kind = FieldDescriptor.TYPE_BYTES
+    elif field.message_type is not None and message_in(field) is None:  # A map: what it maps to what.
+        message = [on_the_wire(part) for part in field.message_type.fields]
     elif field.message_type is not None:
         message = TWIN_OF.get(field.message_type.full_name, field.message_type.full_name)
     return field.number, field.name, is_repeated, kind, message, oneof, field.has_presence
@@ -315,7 +363,7 @@ def on_the_wire(field: FieldDescriptor) -> tuple[object, ...]:
 
 def test_packed_twins_are_all_known() -> None:
     """Every message of packed.proto is the twin of a public one."""
-    assert {packed.DESCRIPTOR.name for packed in TWINS} == set(
+    assert {packed.DESCRIPTOR.name for packed in (*TWINS, *PARTIAL_TWINS)} == set(
         packed_pb2.DESCRIPTOR.message_types_by_name
     )
 
@@ -326,6 +374,15 @@ def test_packed_twins_are_the_public_messages_on_the_wire(packed: Any) -> None:
     public = TWINS[packed]
     expected = [on_the_wire(field) for field in public.DESCRIPTOR.fields]
     assert expected == [on_the_wire(field) for field in packed.DESCRIPTOR.fields]
+
+
+@pytest.mark.parametrize("packed", PARTIAL_TWINS, ids=lambda packed: packed.DESCRIPTOR.name)
+def test_what_a_partial_twin_has_is_its_public_message_on_the_wire(packed: Any) -> None:
+    """A twin that leaves out fields has the others as its public message has them."""
+    public = PARTIAL_TWINS[packed]
+    expected = {field.number: on_the_wire(field) for field in public.DESCRIPTOR.fields}
+    found = {field.number: on_the_wire(field) for field in packed.DESCRIPTOR.fields}
+    assert {number: expected[number] for number in found} == found
 
 
 def test_a_filled_twin_is_its_public_message_byte_for_byte() -> None:

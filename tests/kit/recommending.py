@@ -26,6 +26,7 @@ class Recommending:
     """A cluster, and the router that recommends from it."""
 
     release: TastedRelease
+    address: str
     cluster: Cluster
     client: Client
     channel: grpc.aio.Channel
@@ -56,7 +57,9 @@ async def recommending(
             grpc.aio.insecure_channel(config.listen) as channel,
         ):
             await until_ready(client, release)
-            yield Recommending(release=release, cluster=cluster, client=client, channel=channel)
+            yield Recommending(
+                release=release, address=config.listen, cluster=cluster, client=client, channel=channel
+            )
 
 
 @asynccontextmanager

@@ -1,11 +1,13 @@
 """Candidates of several sources: merged as an oracle without NumPy merges them."""
 
 import math
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rangefinder import candidates
 from rangefinder.candidates import Proposals, merge_candidates, similar_items
 
 KEYS = st.lists(st.integers(0, 30), unique=True, max_size=12)
@@ -52,19 +54,26 @@ def test_the_merged_list_is_that_of_reciprocal_ranks(
     st.lists(st.integers(0, 9), max_size=5),
     st.sets(st.integers(0, 9), max_size=4),
     st.integers(0, 12),
+    st.sampled_from([0, 1_000]),
 )
 def test_similar_items_add_up_over_the_seeds(
-    neighbours: list[list[int]], seeds: list[int], excluded: set[int], count: int
+    neighbours: list[list[int]],
+    seeds: list[int],
+    excluded: set[int],
+    count: int,
+    dense_factor: int,
 ) -> None:
-    """A place scores the sum of its similarities to the seeds; excluded places and pads never come."""
+    """A place scores the sum of its similarities to the seeds; excluded places and pads never come.
+    It makes no difference whether sums are kept of all places or of those found."""
     similarities = [[0.5, 0.25, 0.125] for _ in neighbours]
-    places, scores = similar_items(
-        np.array(neighbours, np.int32),
-        np.array(similarities, np.float32),
-        np.array(seeds, np.int64),
-        np.array(sorted(excluded), np.int64),
-        count,
-    )
+    with patch.object(candidates, "_DENSE_FACTOR", dense_factor):
+        places, scores = similar_items(
+            np.array(neighbours, np.int32),
+            np.array(similarities, np.float32),
+            np.array(seeds, np.int64),
+            np.array(sorted(excluded), np.int64),
+            count,
+        )
 
     totals: dict[int, float] = {}
     for seed in seeds:
