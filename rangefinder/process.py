@@ -107,12 +107,16 @@ def _read_config(kind: type[Config], what: str) -> tuple[Config, bool]:
     parser.add_argument("--name", help="overrides `name`, such as with a pod's own")
     parser.add_argument("--listen", help="overrides `listen` (host:port)")
     parser.add_argument("--metrics", help="overrides `metrics` (host:port)")
+    parser.add_argument("--release", help="overrides `release` (a directory)")
+    parser.add_argument(
+        "--ranker", dest="rankers", action="append", help="overrides `rankers` (host:port; repeat it)"
+    )
     parser.add_argument("--lifeline", action="store_true", help="end when standard input closes, too")
     options = parser.parse_args()
     config = from_yaml(read_text(options.config), kind, str(options.config))
     given = {
         name: value
-        for name in ("name", "listen", "metrics")
+        for name in ("name", "listen", "metrics", "release", "rankers")
         if (value := getattr(options, name)) is not None
     }
     if given:

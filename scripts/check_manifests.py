@@ -20,14 +20,17 @@ import yaml
 from rangefinder.documents import from_yaml
 from rangefinder.errors import InputRefused
 from rangefinder.storage import read_text
+from ranker_service.config import RankerConfig
 from router.config import RouterConfig
 from shard_server.config import NodeConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
 KUBERNETES_VERSION = "1.30"  # The oldest that serves them: preStop.sleep is on since then.
-CONFIG_KINDS: dict[str, type[NodeConfig | RouterConfig]] = {
+Config = NodeConfig | RankerConfig | RouterConfig
+CONFIG_KINDS: dict[str, type[Config]] = {
     "node.yaml": NodeConfig,
+    "ranker.yaml": RankerConfig,
     "router.yaml": RouterConfig,
 }
 CLAIMS = {"rangefinder-release"}  # Volumes that overlays bring.
@@ -153,6 +156,8 @@ def all_faults(root: Path) -> list[str]:
             *security_faults(workload),
             *drain_faults(workload, manifests),
             *map_faults(workload, manifests),
+            *release_faults(workload, manifests),
+            *ranker_faults(workload, manifests),
         )
         faults += [f"{workload.name}: {fault}" for fault in found]
     return faults
@@ -168,7 +173,7 @@ def config_faults(manifests: Manifests) -> Iterator[str]:
                 yield str(error)
 
 
-def read_config(path: Path) -> NodeConfig | RouterConfig:
+def read_config(path: Path) -> Config:
     """Parse a configuration file as its process does. Raises InputRefused."""
     kind = CONFIG_KINDS.get(path.name)
     if kind is None:
@@ -233,9 +238,7 @@ def config_path(container: dict[str, Any], workload: Workload, manifests: Manife
     return None
 
 
-def configured(
-    workload: Workload, manifests: Manifests
-) -> Iterator[tuple[dict[str, Any], NodeConfig | RouterConfig]]:
+def configured(workload: Workload, manifests: Manifests) -> Iterator[tuple[dict[str, Any], Config]]:
     """The containers that read a configuration, and what it says; config_faults tells of others."""
     for container in workload.pod["containers"]:
         path = config_path(container, workload, manifests)
@@ -308,6 +311,8 @@ def map_faults(workload: Workload, manifests: Manifests) -> Iterator[str]:
     """A cluster map of other nodes than there are, or in another place than it is read from."""
     makers = [c for c in workload.pod.get("initContainers", []) if "--out" in c.get("args", [])]
     for _, config in configured(workload, manifests):
+        if isinstance(config, RankerConfig):
+            continue  # It knows no map.
         if str(config.map_file) not in {option(maker, "--out") for maker in makers}:
             yield f"nothing writes {config.map_file}"
     for maker in makers:
@@ -324,6 +329,35 @@ def map_faults(workload: Workload, manifests: Manifests) -> Iterator[str]:
         for key, value in expected.items():
             if option(maker, key) != value:
                 yield f"{maker['name']}: {key} is {option(maker, key)}, not {value}"
+
+
+def release_faults(workload: Workload, manifests: Manifests) -> Iterator[str]:
+    """Containers whose release is mounted elsewhere than they read it, or not at all."""
+    claims = {
+        volume["name"]
+        for volume in workload.pod.get("volumes", [])
+        if volume.get("persistentVolumeClaim", {}).get("claimName") in CLAIMS
+    }
+    for container, config in configured(workload, manifests):
+        wanted = option(container, "--release") or str(config.release)
+        mounts = container.get("volumeMounts", [])
+        if wanted not in {mount["mountPath"] for mount in mounts if mount["name"] in claims}:
+            yield f"{container['name']}: no release is mounted at {wanted}"
+
+
+def ranker_faults(workload: Workload, manifests: Manifests) -> Iterator[str]:
+    """Routers that ask rankers which no Service leads to."""
+    known = {
+        f"{name}:{port['port']}"
+        for name, spec in manifests.of_kind("Service")
+        for port in spec["ports"]
+        if spec.get("selector", {}).get("app.kubernetes.io/component") == "ranker"
+    }
+    for container, config in configured(workload, manifests):
+        if isinstance(config, RouterConfig):
+            address = option(container, "--ranker")
+            if address not in known:
+                yield f"{container['name']}: no Service is at its --ranker {address}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

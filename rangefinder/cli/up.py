@@ -18,11 +18,13 @@ from rangefinder.cli.supervisor import Supervised
 from rangefinder.client import Client
 from rangefinder.cluster_map import ClusterMap, Node
 from rangefinder.documents import to_yaml
+from rangefinder.edge.readiness import ReadinessProbe
 from rangefinder.errors import AddressInUse, InputRefused, RangefinderError
 from rangefinder.map_file import map_of_release, read_map, write_map
 from rangefinder.release import ReleaseManifest, read_manifest
 from rangefinder.storage import exclusive, write_text
 from rangefinder.telemetry.logs import LogConfig, LogFormat
+from ranker_service.config import RankerConfig
 from router.config import RouterConfig
 from shard_server.config import NodeConfig
 
@@ -31,13 +33,16 @@ _EXAMPLE = """
 Example:
   rangefinder up --release release --data-dir data --port 7000 --nodes 2
 
-Stops everything on Ctrl-C or SIGTERM. Files: DATA-DIR/run/<process>.pid, DATA-DIR/output/<process>.txt;
+Processes: a node-0, ... for each of --nodes, ranker-0 where the release has a ranker, router-0. Stops
+all of them on Ctrl-C or SIGTERM. Files: DATA-DIR/run/<process>.pid, DATA-DIR/output/<process>.txt;
 DATA-DIR/config/<process>.yaml says where /metrics of each is.
 """
 
 # Below the ports that the system gives to outgoing connections: none of those can take one of ours
 # while its process is being started again.
 _PORTS = range(20_000, 32_000)
+
+Config = NodeConfig | RankerConfig | RouterConfig
 
 _POLL_S = 0.05
 _STOP_S = 15.0
@@ -67,7 +72,7 @@ class UpOrder:
 )
 @click.option("--cluster", default="local", show_default=True, help="Name of the cluster.")
 def command(release: Path, data_dir: Path, port: int, nodes: int, replicas: int, cluster: str) -> None:
-    """Start nodes and a router, print READY when requests are answered, and watch over them."""
+    """Start nodes, ranker and router, print READY when requests are answered, watch over all."""
     order = UpOrder(
         release=release.resolve(),
         data_dir=data_dir.resolve(),
@@ -142,30 +147,31 @@ def _free_addresses() -> Iterator[Iterator[str]]:
         yield find()
 
 
-def _configure(order: UpOrder, name: str, config: NodeConfig | RouterConfig) -> list[str]:
+def _configure(order: UpOrder, name: str, config: Config) -> list[str]:
     """Write the configuration file of a process; returns its arguments."""
     path = order.data_dir / "config" / f"{name}.yaml"
     write_text(path, to_yaml(config))
     return ["--config", str(path)]
 
 
-def _processes(order: UpOrder, cluster_map: ClusterMap) -> list[Supervised]:
+def _planned(order: UpOrder, cluster_map: ClusterMap) -> list[tuple[str, Config]]:
     with _free_addresses() as addresses:
-        return [
-            Supervised(
-                name=config.name,
-                module=module,
-                arguments=_configure(order, config.name, config),
-                data_dir=order.data_dir,
-                tell=_tell,
-            )
-            for module, config in _configs(order, cluster_map, addresses)
-        ]
+        return list(_configs(order, cluster_map, addresses))
+
+
+def _supervised(order: UpOrder, module: str, config: Config) -> Supervised:
+    return Supervised(
+        name=config.name,
+        module=module,
+        arguments=_configure(order, config.name, config),
+        data_dir=order.data_dir,
+        tell=_tell,
+    )
 
 
 def _configs(
     order: UpOrder, cluster_map: ClusterMap, free: Iterator[str]
-) -> Iterator[tuple[str, NodeConfig | RouterConfig]]:
+) -> Iterator[tuple[str, Config]]:
     """Module and configuration of every process; metrics are at a free port of each."""
     log = LogConfig(format=LogFormat.PEOPLE)
     map_file = order.data_dir / "map" / "map.json"
@@ -179,10 +185,22 @@ def _configs(
             log=log,
         )
         yield "shard_server", node_config
+    rankers = (next(free),) if cluster_map.release("").ranker_model else ()
+    for number, address in enumerate(rankers):
+        ranker_config = RankerConfig(
+            name=f"ranker-{number}",
+            listen=address,
+            release=order.release,
+            metrics=next(free),
+            log=log,
+        )
+        yield "ranker_service", ranker_config
     router_config = RouterConfig(
         name="router-0",
         listen=f"127.0.0.1:{order.port}",
         map_file=map_file,
+        release=order.release,
+        rankers=rankers,
         metrics=next(free),
         log=log,
     )
@@ -195,10 +213,12 @@ async def _supervise(order: UpOrder, cluster_map: ClusterMap) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    processes = _processes(order, cluster_map)
+    planned = _planned(order, cluster_map)
+    processes = [_supervised(order, *each) for each in planned]
+    rankers = [config.listen for _, config in planned if isinstance(config, RankerConfig)]
     running = [asyncio.create_task(each.run(), name=each.name) for each in processes]
     waiting = asyncio.create_task(_until(stopped), name="stopped")
-    ready = asyncio.create_task(_announce(order, processes), name="announce")
+    ready = asyncio.create_task(_announce(order, processes, rankers), name="announce")
     try:
         failures = [each.failure for each in processes]
         ends: list[asyncio.Future[None]] = [waiting, *failures, *running]
@@ -222,14 +242,16 @@ async def _until(event: asyncio.Event) -> None:
 
 
 async def _stop(processes: list[Supervised]) -> None:
-    """Routers first: they still need their nodes to answer what is under way."""
-    for module in ("router", "shard_server"):
+    """Routers first: they still need the others to answer what is under way."""
+    for module in ("router", "ranker_service", "shard_server"):
         await asyncio.gather(*(each.stop(_STOP_S) for each in processes if each.module == module))
 
 
-async def _announce(order: UpOrder, processes: list[Supervised]) -> None:
-    """Print READY when every replica answers."""
+async def _announce(order: UpOrder, processes: list[Supervised], rankers: list[str]) -> None:
+    """Print READY when every ranker and every replica answers."""
     address = f"127.0.0.1:{order.port}"
+    for ranker in rankers:
+        await _until_ready(ranker)
     async with Client(address, deadline_s=1.0) as client:
         while True:
             with contextlib.suppress(RangefinderError):
@@ -241,6 +263,12 @@ async def _announce(order: UpOrder, processes: list[Supervised]) -> None:
         each.has_served = True
     print_line(f"READY {address}")
     sys.stdout.flush()
+
+
+async def _until_ready(address: str) -> None:
+    async with ReadinessProbe(address) as probe:
+        while not await probe.is_ready(within_s=1.0):
+            await asyncio.sleep(_POLL_S)
 
 
 def _tell(text: str) -> None:

@@ -9,12 +9,15 @@ import pytest
 import yaml
 
 from rangefinder.documents import from_yaml, to_values
+from ranker_service.config import RankerConfig
 from router.config import RouterConfig
 from shard_server.config import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "deploy/config"
-NODES, ROUTERS, LISTING = (f"k8s/base/{name}.yaml" for name in ("nodes", "routers", "kustomization"))
+NODES, RANKERS, ROUTERS, LISTING = (
+    f"k8s/base/{name}.yaml" for name in ("nodes", "rankers", "routers", "kustomization")
+)
 
 
 check_manifests = runpy.run_path(str(ROOT / "scripts" / "check_manifests.py"))["main"]
@@ -49,6 +52,20 @@ FAULTS = {
     "fewer nodes": (NODES, "  replicas: 2", "  replicas: 3", "--nodes is 2, not 3"),
     "other address": (ROUTERS, "node:7100", "node:7200", "--address is"),
     "map elsewhere": (ROUTERS, "map/map.json", "map/nodes.json", "nothing writes"),
+    "no ranker there": (RANKERS, "port: 7200", "port: 7201", "no Service is at its --ranker"),
+    "other ranker": (
+        ROUTERS,
+        "-ranker:7200",
+        "-scorer:7200",
+        "at its --ranker rangefinder-scorer:7200",
+    ),
+    "release elsewhere": (RANKERS, "rangefinder/release,", "releases/1,", "no release is mounted at"),
+    "no release": (
+        ROUTERS,
+        "- /var/lib/rangefinder/release\n            - --ranker",
+        "- /r\n            - --ranker",
+        "no release is mounted at /r",
+    ),
     "unset variable": (NODES, "- name: POD_NAME", "- name: NAME", "nothing sets $(POD_NAME)"),
     "unknown key": (f"{CONFIG}/node.yaml", "drain_s:", "drain:", "drain: unknown key"),
     "bad value": (f"{CONFIG}/router.yaml", "drain_s: 10.0", "drain_s: -1", "drain_s"),
@@ -73,9 +90,12 @@ def test_the_check_sees(tmp_path: Path, fault: str) -> None:
     assert all(line.startswith("check_manifests: ") for line in lines), lines
 
 
-@pytest.mark.parametrize(("name", "kind"), [("node.yaml", NodeConfig), ("router.yaml", RouterConfig)])
+KINDS = {"node.yaml": NodeConfig, "ranker.yaml": RankerConfig, "router.yaml": RouterConfig}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
 def test_the_configuration_files_say_the_defaults(
-    name: str, kind: type[NodeConfig | RouterConfig]
+    name: str, kind: type[NodeConfig | RankerConfig | RouterConfig]
 ) -> None:
     """Every key stands in the file, with the value that a process has without it."""
     text = (ROOT / CONFIG / name).read_text(encoding="utf-8")
@@ -83,7 +103,7 @@ def test_the_configuration_files_say_the_defaults(
     assert to_values(kind()) == yaml.safe_load(text)
 
 
-@pytest.mark.parametrize("name", ["node.yaml", "router.yaml"])
+@pytest.mark.parametrize("name", KINDS)
 def test_every_key_is_commented(name: str) -> None:
     """Right above each key stands a comment; keys in a row may share one that names them.
 

@@ -25,6 +25,7 @@ PURE = (
     "rangefinder/merge.py",
     "rangefinder/metric.py",
     "rangefinder/width.py",
+    "ranker_service/features.py",
     "router/choice.py",
     "router/coverage.py",
     "router/degradation.py",
@@ -35,6 +36,8 @@ PURE = (
     "shard_server/scoring.py",
     "training/evaluation.py",
     "training/interactions.py",
+    "training/item_features.py",
+    "training/list_rows.py",
     "training/metrics.py",
 )
 IMPURE = {"asyncio", "grpc", "os", "random", "time"}
@@ -76,7 +79,8 @@ MESSAGES = (
 VENDORS: dict[str, tuple[str, ...]] = {
     "click": ("rangefinder/cli/*",),
     "grpc": EDGE,
-    "grpc_health": ("rangefinder/edge/server.py",),
+    # Its two ends: who answers, and who asks.
+    "grpc_health": ("rangefinder/edge/server.py", "rangefinder/edge/readiness.py"),
     "grpc_reflection": ("rangefinder/edge/server.py",),
     "grpc_status": ("rangefinder/edge/status.py",),
     "hnswlib": ("shard_server/index/hnsw.py",),
