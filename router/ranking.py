@@ -76,7 +76,8 @@ def require_ranking(
         raise InvalidRanking(f"{len(places)} items and {len(scores)} scores, not {expected} of each")
     if not 0 <= scored_count <= asked_count:
         raise InvalidRanking(f"{scored_count} of {asked_count} candidates are said to be scored")
-    if (places < 0).any() or len(np.unique(places)) != len(places):
+    distinct = set(places.tolist())  # Of a few items: quicker than sorting them.
+    if len(distinct) != len(places) or -1 in distinct:
         raise InvalidRanking("an item that was no candidate, or one that comes twice")
     scored = scores[:scored_count]
     if not np.isfinite(scored).all():

@@ -93,7 +93,10 @@ class RecommendationService:
         course.timings.append(("merge", found.merge_s + time.monotonic() - began_s))
         # Reading attributes comes after ranking, and needs its part of the time.
         ranking_ends = deadline.with_reserve() if wish.attributes else deadline
-        ranking = await self._rank(course, candidates, texts, ranking_ends)
+        # Popular items for somebody unknown stay in their order: there is nothing to rank them by.
+        ranking = None
+        if not taste.is_blank:
+            ranking = await self._rank(course, candidates, texts, ranking_ends)
         ranked = NO_PLACES if ranking is None else ranking.places
         ordered = Ordered(
             candidates=candidates,

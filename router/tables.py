@@ -73,7 +73,9 @@ class ReleaseTables:
         if embedding is None and user is not None:
             embedding = user.embedding
         history = NO_PLACES if user is None else user.history
-        seeds = self._places(wish.recent) if len(wish.recent) else history
+        seeds = self._places(wish.recent)
+        if not len(seeds):  # None given, or none that the tables know.
+            seeds = history
         excluded = wish.excluded
         if wish.exclude_seen and self.items is not None and len(history):
             excluded = np.concatenate([excluded, self.items.keys[history]])

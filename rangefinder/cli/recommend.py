@@ -132,7 +132,7 @@ def _in_words(explanation: Explanation) -> str:
         f"{source} #{each.rank} ({each.score:.4g})"
         for source, each in explanation.source_scores.items()
     ]
-    parts += [f"{name}={value:.4g}" for name, value in explanation.features.items()]
+    parts += [f"{name}={value:.4g}" for name, value in sorted(explanation.features.items())]
     return ", ".join(parts)
 
 

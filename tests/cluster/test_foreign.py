@@ -70,6 +70,9 @@ async def test_a_client_needs_the_protos_alone(plain: Served, tmp_path: Path) ->
         "missed": 0,
         "stages": ["queue", "retrieval", "merge"],
     } == {name: said[name] for name in ("epoch", "release", "counts", "missed", "stages")}
+    # By the index, so perhaps not every one of the nearest.
+    assert 20 == len(said["recommended"])
+    assert len(set(said["recommended"]) & set(said["ids"])) >= 18
     assert "UNIMPLEMENTED" == said["failure"]["code"]
 
 

@@ -16,6 +16,8 @@ from rangefinder.metric import Metric
 from router.health import EJECTION_S, FAILURE_COUNT_MAX, SILENCE_S
 from router.ranker_link import RankerLink, RankOrder
 from tests.kit.scripted_ranker import (
+    MODEL,
+    VERSION,
     ScriptedRanker,
     garbage,
     never,
@@ -23,7 +25,6 @@ from tests.kit.scripted_ranker import (
     rightly,
     scripted_ranker,
 )
-from tests.kit.tasted_release import MODEL, VERSION
 from tests.kit.waiting import until
 
 IDS = np.arange(50, dtype=np.int64)

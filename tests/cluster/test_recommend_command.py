@@ -17,10 +17,10 @@ from rangefinder.release import read_manifest
 from router.tables import open_tables
 from tests.kit.commands import Done, rangefinder_all, rangefinder_here, require_refused
 from tests.kit.recommending import Recommending, recommending
-from tests.kit.scripted_ranker import score_of, scripted_ranker
+from tests.kit.scripted_ranker import MODEL, VERSION, score_of, scripted_ranker
 from tests.kit.served import Served
 from tests.kit.taste_oracle import expected
-from tests.kit.tasted_release import MODEL, VERSION, TastedRelease, build_tasted_release
+from tests.kit.tasted_release import TastedRelease, build_tasted_release
 
 
 @pytest.fixture(scope="module")

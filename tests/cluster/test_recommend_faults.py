@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -15,11 +14,12 @@ import grpc
 import numpy as np
 import pytest
 
-from rangefinder import Client, Recommended
-from rangefinder.errors import CoverageTooLow, RangefinderError
+from rangefinder import Recommended
+from rangefinder.errors import CoverageTooLow
 from rangefinder.v1.ranking_pb2 import RankResponse
 from router.health import EJECTION_S, FAILURE_COUNT_MAX
 from router.pipeline import IndexSource, Pipeline
+from tests.kit.recommend_flow import DEADLINE_S, steady_flow
 from tests.kit.recommending import Recommending, recommending
 from tests.kit.scripted_ranker import (
     Script,
@@ -36,7 +36,6 @@ from tests.kit.taste_oracle import Expected, expected
 from tests.kit.tasted_release import TastedRelease, build_tasted_release
 from tests.kit.waiting import until, until_async
 
-DEADLINE_S = 0.4
 BACK_S_MAX = 20.0
 
 
@@ -237,40 +236,6 @@ async def test_silent_rankers_are_left_out_and_cost_no_time(world: World) -> Non
     await world.until_ranked()
 
 
-@dataclass(slots=True)
-class Flow:
-    """Recommendations in the order of their answers."""
-
-    answers: list[Recommended]
-    failed: list[RangefinderError]
-    took_s: list[float]
-
-
-@asynccontextmanager
-async def steady_flow(client: Client, release: TastedRelease) -> AsyncIterator[Flow]:
-    """Ask on several lanes until the block ends."""
-    flow, is_over, numbers = Flow([], [], []), asyncio.Event(), count()
-
-    async def run_lane() -> None:
-        while not is_over.is_set():
-            began_s = time.monotonic()
-            try:
-                user = release.users[next(numbers) % len(release.users)]
-                flow.answers.append(await client.recommend(user, deadline_s=DEADLINE_S))
-            except RangefinderError as error:
-                flow.failed.append(error)
-            flow.took_s.append(time.monotonic() - began_s)
-            await asyncio.sleep(0.02)
-
-    async with asyncio.TaskGroup() as group:
-        for lane in range(3):
-            group.create_task(run_lane(), name=f"lane-{lane}")
-        try:
-            yield flow
-        finally:
-            is_over.set()
-
-
 @asynccontextmanager
 async def ranker_process() -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A ranker that may be killed and frozen, and its address."""
@@ -340,25 +305,16 @@ async def test_a_frozen_and_then_killed_ranker_fails_no_request(
         recommending(release, tmp_path, [address]) as served,
         steady_flow(served.client, release) as flow,
     ):
-
-        async def until_last(is_ranked: bool) -> None:
-            since = len(flow.answers)
-            await until(
-                lambda: any(bool(each.is_ranked.all()) is is_ranked for each in flow.answers[since:]),
-                within_s=BACK_S_MAX,
-                what=f"an answer is {'' if is_ranked else 'not '}ranked",
-            )
-
-        await until_last(True)
+        await flow.until_ranked(within_s=BACK_S_MAX)
         process.send_signal(signal.SIGSTOP)
-        await until_last(False)
+        await flow.until_unranked(within_s=BACK_S_MAX)
         seen = len(flow.took_s)
         await until(lambda: len(flow.took_s) > seen + 60, within_s=BACK_S_MAX, what="more answers")
         quick_s = flow.took_s[-20:]
         process.send_signal(signal.SIGCONT)
-        await until_last(True)
+        await flow.until_ranked(within_s=BACK_S_MAX)
         process.kill()
-        await until_last(False)
+        await flow.until_unranked(within_s=BACK_S_MAX)
 
     assert flow.failed == []
     assert max(flow.took_s) < DEADLINE_S

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from rangefinder.v1 import cluster_pb2, item_pb2, recommendation_pb2
 from rangefinder.v1.item_pb2 import GetItemsRequest, ScanItemsRequest
-from rangefinder.v1.recommendation_pb2 import RetrieveBatchRequest, RetrieveRequest
+from rangefinder.v1.recommendation_pb2 import RecommendRequest, RetrieveBatchRequest, RetrieveRequest
 from rangefinder.v1.types_pb2 import ItemIds, Vector, VectorBlock
 from tests.kit import oracle
 from tests.kit.calls import Failure, answers_to_bytes, failure_of, outcome_of
@@ -23,6 +23,7 @@ NAN, INFINITY = float("nan"), float("inf")
 TEXT_ID = ItemIds(texts=["a"])
 
 RETRIEVE = "rangefinder.v1.RecommendationService/Retrieve"
+RECOMMEND = "rangefinder.v1.RecommendationService/Recommend"
 BATCH = "rangefinder.v1.RecommendationService/RetrieveBatch"
 GET_ITEMS = "rangefinder.v1.ItemService/GetItems"
 SCAN_ITEMS = "rangefinder.v1.ItemService/ScanItems"
@@ -88,7 +89,46 @@ def bad_conditions(method: str, make: Callable[..., Message]) -> dict[str, Bad]:
     return bad
 
 
+def recommend(**fields: Any) -> RecommendRequest:
+    return RecommendRequest(**{"user_embedding": vector()} | fields)
+
+
+def bad_recommendations() -> dict[str, Bad]:
+    """What Recommend refuses; each rule has a test in tests/unit/test_recommend_requests.py."""
+    fields: dict[str, dict[str, Any]] = {
+        "user_id": {"user_id": "x" * 257},
+        "request_id": {"request_id": "é" * 65},
+        "item_count": {"item_count": 1_001},
+        "candidate_count": {"item_count": 20, "candidate_count": 19},
+        "recent_items": {"recent_items": integers(1_001)},
+        "excluded_items": {"excluded_items": integers(10_001)},
+        "user_embedding.values": {"user_embedding": vector(NAN)},
+        "minimum_coverage": {"minimum_coverage": NAN},
+        "item_attributes": {"item_attributes": ["title"] * 33},
+        "pipeline": {"pipeline": "none such"},
+        "parameters": {"parameters": {"none.such": "1"}},
+    }
+    bad = {
+        f"recommend: {field}": Bad(RECOMMEND, recommend(**each), field)
+        for field, each in fields.items()
+    }
+    short = recommend(user_embedding=Vector(values=[0.5] * 23))
+    return bad | {
+        "recommend: a value too few": Bad(RECOMMEND, short, reason="WRONG_DIMENSION"),
+        "recommend: unknown release": Bad(
+            RECOMMEND,
+            recommend(release="none such"),
+            reason="UNKNOWN_RELEASE",
+            code="FAILED_PRECONDITION",
+        ),
+        "recommend: nobody": Bad(
+            RECOMMEND, RecommendRequest(), reason="UNKNOWN_USER", code="NOT_FOUND"
+        ),
+    }
+
+
 BAD = {
+    **bad_recommendations(),
     **bad_conditions(RETRIEVE, retrieve),
     **bad_conditions(BATCH, batch),
     "no query": Bad(RETRIEVE, RetrieveRequest(), reason="WRONG_DIMENSION"),
@@ -218,7 +258,7 @@ UNARY = [
     if not method.client_streaming
 ]
 SERVED = (
-    *(RETRIEVE, BATCH, GET_ITEMS, SCAN_ITEMS, "rangefinder.v1.ClusterService/GetClusterMap"),
+    *(RETRIEVE, BATCH, RECOMMEND, GET_ITEMS, SCAN_ITEMS, "rangefinder.v1.ClusterService/GetClusterMap"),
     "rangefinder.v1.ClusterService/GetClusterStatus",
 )
 

@@ -36,9 +36,12 @@ def main(generated: str, libraries: str, address: str) -> None:
         request = recommendation_pb2.RetrieveRequest(query=vector, item_count=20, exact=True)
         answer = recommendations.Retrieve(request, timeout=10)
         read = items.GetItems(item_pb2.GetItemsRequest(items=answer.items), timeout=10)
+        best = recommendations.Recommend(
+            recommendation_pb2.RecommendRequest(user_embedding=vector), timeout=10
+        )
         failure = {}
         try:
-            recommendations.Recommend(recommendation_pb2.RecommendRequest(), timeout=10)
+            recommendations.Explain(recommendation_pb2.ExplainRequest(), timeout=10)
         except grpc.RpcError as error:
             failure = {"code": error.code().name, "details": error.details()}
     certificate = answer.certificate
@@ -51,6 +54,7 @@ def main(generated: str, libraries: str, address: str) -> None:
         "counts": [certificate.item_count, certificate.item_count_searched],
         "missed": len(certificate.missed_ranges),
         "stages": [timing.stage for timing in certificate.stage_timings],
+        "recommended": [item.integer_id for item in best.items],
         "failure": failure,
     }
     json.dump(said, sys.stdout)

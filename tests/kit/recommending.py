@@ -5,16 +5,18 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
 
 from rangefinder import Client, RangefinderError
 from rangefinder.documents import to_yaml
+from rangefinder.map_file import read_map, write_map
 from router.config import RouterConfig
 from router.pipeline import Pipeline
 from tests.kit.processes import START_S_MAX, Cluster, free_port, running_cluster
+from tests.kit.scripted_ranker import MODEL, VERSION
 from tests.kit.tasted_release import TastedRelease
 from tests.kit.waiting import until_async
 
@@ -46,7 +48,7 @@ async def recommending(
         config = RouterConfig(
             name="router-of-test",
             listen=f"127.0.0.1:{free_port()}",
-            map_file=cluster.data_dir / "map" / "map.json",
+            map_file=_map_with_ranker(cluster, folder / "map.json"),
             release=release.path if with_tables else None,
             rankers=tuple(rankers),
             pipelines=dict(pipelines or {}),
@@ -60,6 +62,15 @@ async def recommending(
             yield Recommending(
                 release=release, address=config.listen, cluster=cluster, client=client, channel=channel
             )
+
+
+def _map_with_ranker(cluster: Cluster, path: Path) -> Path:
+    """The cluster's own map, but that the release names the scripted ranker."""
+    cluster_map = read_map(cluster.data_dir / "map" / "map.json")
+    (release,) = cluster_map.releases
+    named = replace(release, ranker_model=MODEL, ranker_model_version=VERSION)
+    write_map(path, replace(cluster_map, releases=(named,)))
+    return path
 
 
 @asynccontextmanager

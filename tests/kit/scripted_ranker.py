@@ -17,7 +17,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from rangefinder.v1.ranking_pb2 import ListModelsResponse, Model, RankRequest, RankResponse
 from tests.kit.nasty_world import key_of
-from tests.kit.tasted_release import MODEL, VERSION
+
+MODEL, VERSION = "scripted", "3"
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Script = Callable[[RankRequest, Context], Awaitable[RankResponse | bytes]]

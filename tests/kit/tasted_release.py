@@ -22,7 +22,6 @@ from shard_server.build.parquet_source import ParquetSource
 from shard_server.build.release_builder import BuildOrder, Progress, build_release
 from tests.kit.nasty_world import Ids, key_of
 
-MODEL, VERSION = "scripted", "3"
 DIMENSION = 8
 NEIGHBOURS = 12
 POPULAR = 150
@@ -57,9 +56,14 @@ class TastedRelease:
 
 
 def build_tasted_release(
-    folder: Path, id_kind: str = "integer", *, item_count: int = 1_500, user_count: int = 60
+    folder: Path,
+    id_kind: str = "integer",
+    *,
+    item_count: int = 1_500,
+    user_count: int = 60,
+    save_ranker: Callable[[Path], RankerDescription | None] = lambda root: None,
 ) -> TastedRelease:
-    """Build it at folder/tasted."""
+    """Build it at folder/tasted. save_ranker writes a real ranker into it, which `up` will serve."""
     random = np.random.default_rng(21)
     rows = random.standard_normal((item_count, DIMENSION)).astype(np.float32)
     ids: Ids = [row * 7 - 3_000 for row in range(item_count)]
@@ -84,7 +88,7 @@ def build_tasted_release(
             for _ in range(user_count)
         ],
     )
-    _build(release, folder)
+    _build(release, folder, save_ranker)
     return release
 
 
@@ -96,7 +100,9 @@ def _neighbours(row: int, known: list[int], random: np.random.Generator) -> list
     return [(other, score / 16) for other, score in zip(others, scores, strict=True)]
 
 
-def _build(release: TastedRelease, folder: Path) -> None:
+def _build(
+    release: TastedRelease, folder: Path, save_ranker: Callable[[Path], RankerDescription | None]
+) -> None:
     columns = {
         "id": release.ids,
         "embedding": list(release.rows),
@@ -114,17 +120,19 @@ def _build(release: TastedRelease, folder: Path) -> None:
         index=IndexParameters(),
         recall_target=0.98,
         jobs=1,
-        write_extras=_extras_of(release),
+        write_extras=_extras_of(release, save_ranker),
     )
     build_release(order, Progress(lambda stage, count: None, lambda count: None))
 
 
-def _extras_of(release: TastedRelease) -> Callable[[Path], ReleaseExtras]:
+def _extras_of(
+    release: TastedRelease, save_ranker: Callable[[Path], RankerDescription | None]
+) -> Callable[[Path], ReleaseExtras]:
     def write(root: Path) -> ReleaseExtras:
         return ReleaseExtras(
             items=_item_tables(release).save(root),
             users=_user_tables(release).save(root),
-            ranker=RankerDescription(model=MODEL, version=VERSION),
+            ranker=save_ranker(root),
         )
 
     return write
@@ -147,8 +155,8 @@ def _item_tables(release: TastedRelease) -> ItemTables:
     return ItemTables(
         keys=np.array([release.keys[row] for row in order], np.uint64),
         texts=TextColumn.of(str(release.ids[row]).encode() for row in order) if is_text else None,
-        feature_names=("share",),
-        features=np.ones((len(order), 1), np.float32),
+        feature_names=("popularity", "activity"),
+        features=np.ones((len(order), 2), np.float32),
         neighbours=neighbours,
         neighbour_scores=scores,
         popular=np.array([place_of[row] for row, _ in release.popular], np.int32),
