@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rangefinder.candidates import INDEX
+from rangefinder.candidates import INDEX, POPULARITY
 from ranker_service.features import (
     ITEM,
     RETRIEVAL_RANK,
@@ -32,7 +32,7 @@ _PAD = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Numbers of lists, those of no part in common."""
+    """Numbers of lists in random order, those of no part in common."""
 
     fitting: Numbers
     stopping: Numbers  # Decides how many trees there are.
@@ -44,14 +44,16 @@ def parts_of(list_count: int, seed: int) -> Parts:
     numbers = np.random.default_rng(seed).permutation(list_count)
     judging_count, stopping_count = int(list_count * JUDGING_SHARE), int(list_count * STOPPING_SHARE)
     judging, stopping, fitting = np.split(numbers, [judging_count, judging_count + stopping_count])
-    return Parts(fitting=np.sort(fitting), stopping=np.sort(stopping), judging=np.sort(judging))
+    return Parts(fitting=fitting, stopping=stopping, judging=judging)
 
 
 def features_for(lists: RankingLists) -> dict[str, float]:
-    """Every feature that lists of this kind have, with its default."""
+    """The features that a ranker of such lists reads, each with its default."""
     features = {RETRIEVAL_RANK: _RANK_DEFAULT}
     for source in lists.lists[0].sources:
-        features |= {f"{source}.{view}": _default(view) for view in VIEWS}
+        # What most users had is the same for all: its score says no more than the item's popularity.
+        views = ("rank",) if source == POPULARITY else VIEWS
+        features |= {f"{source}.{view}": _default(view) for view in views}
     return features | {f"{ITEM}.{name}": _ITEM_DEFAULT for name in lists.tables.feature_names}
 
 

@@ -39,16 +39,16 @@ _FITTED_USERS_MAX = 5_000
 _ANCHOR_FEATURE, _ANCHOR_MOST = f"{INDEX}.of_twentieth", 4.0
 _ANCHOR_WEIGHT, _ANCHOR_RAISED = 1.0, 1.5
 
-_TREES_MAX, _PATIENCE = 120, 40
+# Twice as many at half the rate are no better, and cost twice the time of every request.
+_TREES_MAX, _PATIENCE = 60, 20
 
-# Few leaves of many candidates: what is left after the anchor is weak, and a request is scored in a
-# millisecond or two.
+# Leaves of many candidates: what is left to learn after the anchor is weak.
 _PARAMETERS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 30,
     "metric": "ndcg",
     "eval_at": [20],
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "num_leaves": 31,
     "min_data_in_leaf": 200,
     "max_bin": 63,
@@ -75,7 +75,7 @@ class TrainedRanker:
         return save_model(folder, self.card, self.content)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RankerOutcome:
     """A ranker, or none that is worth its time."""
 

@@ -19,6 +19,7 @@ from rangefinder.release import (
     FORMAT,
     IndexParameters,
     RankerDescription,
+    ReleaseExtras,
     ReleaseManifest,
     ReleaseShard,
     list_files,
@@ -27,6 +28,8 @@ from rangefinder.release import (
 )
 from rangefinder.texts import TextColumn
 from ranker_service.card import Card
+from shard_server.build.npy_source import NpySource
+from shard_server.build.release_builder import BuildOrder, Progress, build_release
 from training.ranker import RankerOutcome, train_ranker
 from training.ranking_lists import RankingLists
 
@@ -130,6 +133,32 @@ class RankedRelease:
             files=list_files(self.path),
         )
         write_manifest(self.path, manifest)
+
+
+def build_ranked_release(folder: Path) -> Path:
+    """A release that a cluster serves: this world's items, at random places, and its ranker."""
+    ranker = trained().ranker
+    assert ranker is not None, trained().summary
+    rows = np.random.default_rng(3).standard_normal((ITEM_COUNT, 4)).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+
+    def write_extras(root: Path) -> ReleaseExtras:
+        return ReleaseExtras(items=item_tables().save(root), ranker=ranker.save(root))
+
+    order = BuildOrder(
+        source=NpySource.open(folder / "rows.npy", None, None),
+        out=folder / "release",
+        name="release",
+        metric=Metric.INNER_PRODUCT,
+        id_kind=None,
+        shard_count=2,
+        index=IndexParameters(),
+        recall_target=0.98,
+        jobs=1,
+        write_extras=write_extras,
+    )
+    build_release(order, Progress(lambda stage, count: None, lambda count: None))
+    return order.out
 
 
 def write_ranked_release(path: Path, kind: IdKind = IdKind.INTEGER) -> RankedRelease:
