@@ -4,8 +4,10 @@ The index is taken for perfect: its proposals are those of an exact search, whos
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rangefinder.candidates import (
     CANDIDATE_COUNT,
@@ -47,7 +49,7 @@ def ranking_lists(
         history = held_out.histories.of(user).astype(np.int64)
         candidates = _candidates(tables, history, *best)
         lists.append(candidates)
-        labels.append(np.isin(candidates.keys, tables.keys[own]))
+        labels.append(_are_in(candidates.keys, tables.keys[own]))
         advance(1)
     counts = np.array([len(own) for own in relevant], np.int64)
     return RankingLists(lists=lists, labels=labels, relevant_counts=counts, tables=tables)
@@ -98,5 +100,14 @@ def _candidates(tables: ItemTables, history: Places, places: Places, scores: Sco
 def popular_items(tables: ItemTables, history: Places | Codes, count: int) -> tuple[Places, Scores]:
     """The most popular items that are not in a history."""
     first = tables.popular[: count + len(history)]
-    ranks = np.flatnonzero(~np.isin(first, history))[:count]
+    ranks = np.flatnonzero(~_are_in(first, np.sort(history)))[:count]
     return first[ranks].astype(np.int64), tables.popular_scores[ranks]
+
+
+def _are_in(values: npt.NDArray[Any], ascending: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """np.isin for few values: it takes a tenth of the time."""
+    if not len(ascending):
+        return np.zeros(len(values), np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    is_in: npt.NDArray[np.bool_] = ascending[places] == values
+    return is_in

@@ -29,15 +29,22 @@ class Quality:
 
 def quality_of(recommended: Items, relevant: Sequence[Items]) -> Quality:
     """recommended: (users, k), best first, -1 pads. relevant: of each user, at least one item."""
-    is_hit = np.stack(
-        [np.isin(row, own) & (row != _PAD) for row, own in zip(recommended, relevant, strict=True)]
-    )
     counts = np.array([len(own) for own in relevant])
+    is_hit = _are_hits(recommended, np.concatenate(relevant), np.repeat(np.arange(len(counts)), counts))
     k = recommended.shape[1]
     discounts = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(counts, k)]
     hits = is_hit.sum(axis=1)
     return Quality(recall=hits / counts, ndcg=is_hit @ discounts / ideal, hit_rate=(hits > 0) * 1.0)
+
+
+def _are_hits(recommended: Items, relevant: Items, owners: Items) -> npt.NDArray[np.bool_]:
+    """Which recommended items are relevant to the user of their row: a pair of both is one number."""
+    items, numbers = np.unique(np.concatenate([recommended.ravel(), relevant]), return_inverse=True)
+    users = np.concatenate([np.repeat(np.arange(len(recommended)), recommended.shape[1]), owners])
+    pairs = users * len(items) + numbers
+    is_hit = np.isin(pairs[: recommended.size], pairs[recommended.size :]).reshape(recommended.shape)
+    return np.asarray(is_hit & (recommended != _PAD), np.bool_)
 
 
 def mean_with_bounds(values: PerUser, seed: int = 0) -> tuple[float, float, float]:

@@ -50,8 +50,9 @@ def neighbours_of(
     # An item that nobody had is in no product: any divisor will do.
     weights = np.where(weights > 0, weights, 1).astype(np.float32)
     found = [Neighbours.none(had.shape[1], count) for _ in penalties]
+    by_item = had.T.tocsr()
     for rows in _blocks(had):
-        block = had[:, rows].T.tocsr() @ weighted
+        block = by_item[rows] @ weighted
         block.sort_indices()
         for neighbours, penalty in zip(found, penalties, strict=True):
             _fill(neighbours, rows, block, (weights**-penalty).astype(np.float32))

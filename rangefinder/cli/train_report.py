@@ -1,4 +1,4 @@
-"""What `train` says when it is done: what was read, what was chosen, how good it was, what was built."""
+"""What `train` says when it is done: what was read, chosen and built, and how good it was."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +45,8 @@ class TrainReport:
         interactions, trained = self.source.interactions, self.trained
         print_line(
             f"read {len(interactions):,} interactions of {interactions.user_count:,} users with"
-            f" {interactions.item_count:,} items ({self.source.repeated_count:,} repeated ones left out)"
+            f" {interactions.item_count:,} items"
+            f" ({self.source.repeated_count:,} repeated ones left out)"
         )
         print_line(f"taken for {self.source.taken_for}")
         if self.source.titles is not None:
@@ -53,7 +54,7 @@ class TrainReport:
         print_line(f"chosen: {trained.choice.in_words}")
         if trained.ndcg:
             print_table(
-                f"on what was held out of {trained.judged_count:,} users",
+                f"held out of {trained.judged_count:,} users",
                 ("order of candidates", "NDCG@20"),
                 list(trained.ndcg.items()),
             )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from training.read.layout import Layout, Role
+from training.read.layout import Layout, Role, TimeKind
 from training.read.raw_columns import MalformedValue, RawColumns, Vocabulary
 
 _BLOCK_BYTES = 8 << 20
@@ -61,7 +61,9 @@ def _batches(file: object, layout: Layout) -> Iterator[pa.RecordBatch]:
 def _type_of(role: Role, layout: Layout) -> pa.DataType:
     if role in (Role.USER, Role.ITEM):
         return pa.dictionary(pa.int32(), pa.string())
-    return pa.timestamp("us", "UTC") if role is Role.TIME and layout.is_iso_time else pa.float64()
+    if role is Role.TIME and layout.time_kind is not TimeKind.SECONDS:
+        return pa.timestamp("us", "UTC" if layout.time_kind is TimeKind.MOMENT_IN_ZONE else None)
+    return pa.float64()
 
 
 def _append(raw: RawColumns, batch: pa.RecordBatch) -> None:

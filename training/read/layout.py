@@ -1,7 +1,6 @@
 """What a text file of interactions looks like: found on its first lines, or told by options. Pure."""
 
 import csv
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +60,16 @@ _NAMES: Mapping[Role, tuple[str, ...]] = {
     ),
 }
 
-_FIRST_OF_SECONDS = 1e8  # A third column that begins in 1973 or later is a time: no rating is so high.
+# A third column that begins within is a time, of 1973 or later: no rating is so high.
+_SECONDS = (1e8, 1e11)
+
+
+class TimeKind(StrEnum):
+    """How times are written; one way in a file."""
+
+    SECONDS = "seconds since 1970"
+    MOMENT = "2026-01-31T12:00:00"
+    MOMENT_IN_ZONE = "2026-01-31T12:00:00Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +82,7 @@ class Layout:
     skipped_lines: int = 0  # Before the first interaction: blank ones and the header.
     columns: tuple[str, ...] = ()  # Names of all columns; empty for adjacency lines.
     places: Mapping[Role, int]  # Of the columns that are read.
-    is_iso_time: bool = False  # ISO 8601, not seconds since 1970.
+    time_kind: TimeKind = TimeKind.SECONDS
 
     @property
     def expectation(self) -> str:
@@ -168,19 +176,23 @@ def separator_of(line: str) -> str:
 
 
 def is_number(text: str) -> bool:
+    """Also one that is not finite: it stands where numbers do."""
     try:
-        return math.isfinite(float(text))
+        float(text)
     except ValueError:
         return False
+    return True
 
 
-def is_iso_time(text: str) -> bool:
-    """A date, or a date and a time of day."""
+def time_kind_of(text: str) -> TimeKind | None:
+    """How a time is written; None for what is none."""
+    if is_number(text):
+        return TimeKind.SECONDS
     try:
-        datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        return False
-    return not is_number(text)
+        return None
+    return TimeKind.MOMENT if moment.tzinfo is None else TimeKind.MOMENT_IN_ZONE
 
 
 def _quoted(line: str, separator: str) -> list[str]:
@@ -203,7 +215,7 @@ def _delimited(
     has_header = _is_header(rows)
     columns = tuple(rows[0])
     if has_header:
-        places = places_of_names(columns, source)
+        places = places_of_names(columns, f"{source}: line {blank_lines + 1}, a header")
     else:
         places = _places_without_names(rows[0], source, blank_lines + 1)
         names = {place: role.value for role, place in places.items()}
@@ -211,7 +223,6 @@ def _delimited(
     body = rows[1:] if has_header else rows
     if not body:
         raise InputRefused(f"{source}: a header and no interactions")
-    time = places.get(Role.TIME)
     return Layout(
         format=FileFormat.CSV,
         encoding=encoding,
@@ -219,8 +230,14 @@ def _delimited(
         skipped_lines=blank_lines + has_header,
         columns=columns,
         places=places,
-        is_iso_time=time is not None and time < len(body[0]) and is_iso_time(body[0][time]),
+        time_kind=_time_kind(body[0], places.get(Role.TIME)),
     )
+
+
+def _time_kind(fields: list[str], place: int | None) -> TimeKind:
+    if place is None or place >= len(fields):
+        return TimeKind.SECONDS
+    return time_kind_of(fields[place]) or TimeKind.SECONDS
 
 
 def _is_header(rows: list[list[str]]) -> bool:
@@ -228,7 +245,7 @@ def _is_header(rows: list[list[str]]) -> bool:
     if len(named_places(rows[0])) >= 2:
         return True
     return len(rows) > 1 and any(
-        not is_number(first) and not is_iso_time(first) and all(is_number(f) for f in below)
+        time_kind_of(first) is None and all(is_number(f) for f in below)
         for first, *below in zip(*rows, strict=False)
     )
 
@@ -236,15 +253,15 @@ def _is_header(rows: list[list[str]]) -> bool:
 def _places_without_names(fields: list[str], source: str, line: int) -> dict[Role, int]:
     places = {Role.USER: 0, Role.ITEM: 1}
     if len(fields) == 3:
-        is_time = is_iso_time(fields[2]) or (
-            is_number(fields[2]) and float(fields[2]) >= _FIRST_OF_SECONDS
-        )
+        kind = time_kind_of(fields[2])
+        is_seconds = kind is TimeKind.SECONDS and _SECONDS[0] <= float(fields[2]) <= _SECONDS[1]
+        is_time = is_seconds or kind in (TimeKind.MOMENT, TimeKind.MOMENT_IN_ZONE)
         places[Role.TIME if is_time else Role.RATING] = 2
     elif len(fields) == 4:
         places |= {Role.RATING: 2, Role.TIME: 3}
     elif len(fields) > 4:
         raise InputRefused(
             f"{source}: line {line}: {len(fields)} fields and no header: expected user, item, rating,"
-            " time, or a header that names these"
+            " time, or a header that names these (or --format adjacency)"
         )
     return places

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rangefinder.errors import InputRefused
 from rangefinder.keys import TEXT_BYTES_MAX, IdKind
-from training.read.layout import FileFormat, Layout, Role, fields_of
+from training.read.layout import FileFormat, Layout, Role, TimeKind, fields_of, time_kind_of
 from training.read.raw_columns import RATING_MAX, TIME_MAX_S, is_int64
 from training.read.text_file import is_decoded
 
@@ -53,10 +53,7 @@ def _wrong_value(role: Role, text: str, layout: Layout, id_kind: IdKind | None) 
             return _wrong_item(text, id_kind)
         case Role.RATING:
             return _wrong_number(text, "rating", -RATING_MAX, RATING_MAX)
-    if layout.is_iso_time:
-        return _wrong_iso_time(text)
-    why = _wrong_number(text, "time", 0, TIME_MAX_S)
-    return why and f"{why} seconds since 1970"
+    return _wrong_time(text, layout.time_kind)
 
 
 def _wrong_user(text: str) -> str | None:
@@ -87,9 +84,10 @@ def _wrong_number(text: str, what: str, low: float, high: float) -> str | None:
     return None
 
 
-def _wrong_iso_time(text: str) -> str | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return f"the time is {text[:_SHOWN]!r}: expected it as 2026-01-31T12:00:00"
-    return f"the time is {text[:_SHOWN]}: expected 1970 to 9999" if moment.year < 1970 else None
+def _wrong_time(text: str, kind: TimeKind) -> str | None:
+    why = f"the time is {text[:_SHOWN]!r}: expected it as {kind}, from 1970 to the year 9999"
+    if time_kind_of(text) is not kind:
+        return why
+    if kind is TimeKind.SECONDS:
+        return None if 0 <= float(text) < TIME_MAX_S else why
+    return None if datetime.fromisoformat(text).year >= 1970 else why

@@ -72,7 +72,7 @@ class RawColumns:
             (self.user_texts, USER_ID_BYTES_MAX),
             (self.item_texts, TEXT_BYTES_MAX),
         ):
-            if b"" in texts or max(map(len, texts), default=0) > bytes_max:
+            if any(not 0 < len(text) <= bytes_max or b"\0" in text for text in texts):
                 raise MalformedValue
         is_integer = id_kind is not None and id_kind.is_integer
         if is_integer and not all(map(is_int64, self.item_texts)):
