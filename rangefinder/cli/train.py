@@ -1,31 +1,14 @@
 """`rangefinder train`: a release from a file of interactions."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
-import numpy as np
 
-from rangefinder.cli.output import ProgressBars, progress_bars
 from rangefinder.cli.release_report import release_name
-from rangefinder.cli.train_report import Source, TrainReport
 from rangefinder.keys import IdKind
-from rangefinder.metric import Metric
-from rangefinder.release import IndexParameters, ReleaseExtras, ReleaseManifest
 from rangefinder.storage import require_free
-from shard_server.build.keyring import kind_of, make_keyring
-from shard_server.build.parquet_source import ParquetSource
-from shard_server.build.release_builder import PROBE_COUNT_MAX, BuildOrder, build_release
-from shard_server.build.release_builder import Progress as BuildProgress
-from shard_server.scoring import Rows
-from training.items_file import write_items
-from training.key_order import in_key_order
-from training.read.interactions_file import ReadOptions, read_interactions, size_of
-from training.read.layout import FileFormat
-from training.read.titles import read_titles
-from training.trainer import Progress, Trained, TrainOrder, train
+from training.read.layout import FileFormat, ReadOptions
 
 _EXAMPLE = """
 \b
@@ -113,8 +96,19 @@ def command(
         encoding=encoding,
         id_kind=IdKind(id_kind) if id_kind else None,
     )
-    run = _Run(
+    require_free(out)  # Not after minutes of training.
+    try:
+        # Much is needed to train: it would slow down the help of every command.
+        from rangefinder.cli.training_run import TrainingRun
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is missing: pip install 'rangefinder[train]'"
+        ) from None
+    run = TrainingRun(
         path=interactions,
+        options=options,
+        titles=titles,
+        titles_id_offset=titles_id_offset,
         out=out,
         name=release_name(name, out),
         shard_count=shards,
@@ -122,86 +116,4 @@ def command(
         seed=seed,
         threads=threads or len(os.sched_getaffinity(0)),
     )
-    require_free(out)  # Not after minutes of training.
-    with progress_bars() as bars:
-        source = _read(run, options, titles, titles_id_offset, bars)
-        order = TrainOrder(
-            interactions=source.interactions, id_kind=source.kind, seed=seed, threads=run.threads
-        )
-        trained = train(order, Progress(bars.begin, bars.advance))
-        manifest = _build(run, source, trained, BuildProgress(bars.begin, bars.advance))
-    report = TrainReport(source=source, trained=trained, manifest=manifest, seconds=bars.seconds())
-    report.print(out, as_json)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """What the options say, but for how the file is read."""
-
-    path: Path
-    out: Path
-    name: str
-    shard_count: int
-    recall_target: float
-    seed: int
-    threads: int
-
-
-def _read(
-    run: _Run, options: ReadOptions, titles: Path | None, offset: int, bars: ProgressBars
-) -> Source:
-    """Everything that can be refused or doubted is, before minutes of training."""
-    bars.begin("reading interactions", size_of(run.path))
-    taken_for: list[str] = []
-    read = read_interactions(run.path, options, taken_for.append, bars.reach)
-    kind = kind_of(read.interactions.item_ids, options.id_kind, str(run.path))
-    interactions = in_key_order(read.interactions, kind)
-    make_keyring(interactions.item_ids, kind, run.shard_count, str(run.path))
-    names = None if titles is None else read_titles(titles, interactions.item_ids, offset)
-    for warning in () if names is None else names.warnings:
-        bars.warn(warning)
-    return Source(
-        interactions=interactions,
-        kind=kind,
-        titles=None if names is None else names.titles,
-        taken_for=taken_for[0],
-        repeated_count=read.repeated_count,
-    )
-
-
-def _build(run: _Run, source: Source, trained: Trained, progress: BuildProgress) -> ReleaseManifest:
-    """The release, from a temporary file of items."""
-    with TemporaryDirectory(prefix="rangefinder-train-") as folder:
-        path = Path(folder) / "items.parquet"
-        ids = source.interactions.item_ids
-        write_items(path, ids, trained.factors.items, source.titles)
-        order = BuildOrder(
-            source=ParquetSource.open(path),
-            out=run.out,
-            name=run.name,
-            metric=Metric.INNER_PRODUCT,
-            id_kind=source.kind,
-            shard_count=run.shard_count,
-            index=IndexParameters(),
-            recall_target=run.recall_target,
-            jobs=min(run.threads, run.shard_count),
-            probes=_probes(trained),
-            write_extras=lambda folder: _write_extras(folder, trained),
-        )
-        return build_release(order, progress)
-
-
-def _probes(trained: Trained) -> Rows:
-    """Users' embeddings, evenly chosen: what the index will be asked."""
-    users = trained.factors.users
-    count = min(PROBE_COUNT_MAX, len(users))
-    return users[np.arange(count) * len(users) // count]
-
-
-def _write_extras(folder: Path, trained: Trained) -> ReleaseExtras:
-    ranker = trained.ranker.ranker
-    return ReleaseExtras(
-        items=trained.items.save(folder),
-        users=trained.users.save(folder),
-        ranker=None if ranker is None else ranker.save(folder),
-    )
+    run.run().print(out, as_json)

@@ -126,7 +126,7 @@ def test_people_read_the_same(tmp_path: Path) -> None:
         "chosen: ",
         "popularity",
         "item_to_item",
-        "no ranker: ",
+        "ranker: ",
         f"next: rangefinder up --release {tmp_path / 'release'}",
     ):
         assert words in done.stdout

@@ -14,8 +14,8 @@ from rangefinder.errors import InputRefused
 from rangefinder.keys import IdKind
 from rangefinder.texts import TextColumn
 from training.interactions import Interactions
-from training.read.interactions_file import ReadOptions, read_interactions
-from training.read.layout import FileFormat
+from training.read.interactions_file import read_interactions
+from training.read.layout import FileFormat, ReadOptions
 from training.read.raw_columns import Read
 
 Row = tuple[int, int, float, int]  # User, item, rating, time.

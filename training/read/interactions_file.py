@@ -1,14 +1,12 @@
 """A file of interactions, whatever its format: looked at, read by its reader, made into columns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rangefinder.errors import InputRefused
-from rangefinder.keys import IdKind
 from training.read.adjacency import read_adjacency
 from training.read.delimited import read_delimited
-from training.read.layout import FileFormat, Layout, layout_of
+from training.read.layout import BY_LOOKING, FileFormat, Layout, ReadOptions, layout_of
 from training.read.malformed import refusal_of
 from training.read.parquet import MAGIC, read_parquet, row_count_of
 from training.read.raw_columns import MalformedValue, RawColumns, Read, interactions_of
@@ -19,19 +17,9 @@ Advance = Callable[[int], None]  # Told how many bytes or rows were read, all in
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " ", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
-    """What a person says about a file; what is not said is found by looking."""
-
-    format: FileFormat = FileFormat.AUTO
-    separator: str | None = None
-    encoding: str | None = None
-    id_kind: IdKind | None = None
-
-
 def read_interactions(
     path: Path,
-    options: ReadOptions = ReadOptions(),
+    options: ReadOptions = BY_LOOKING,
     told: Callable[[str], None] = lambda text: None,
     advance: Advance = lambda done: None,
 ) -> Read:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from rangefinder.errors import InputRefused
+from rangefinder.keys import IdKind
 
 SAMPLE_LINES = 1_000
 
@@ -19,6 +20,19 @@ class FileFormat(StrEnum):
     CSV = "csv"  # One interaction a line, whatever the separator.
     ADJACENCY = "adjacency"  # A user and all its items a line.
     PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What a person says about a file; what is not said is found by looking."""
+
+    format: FileFormat = FileFormat.AUTO
+    separator: str | None = None
+    encoding: str | None = None
+    id_kind: IdKind | None = None
+
+
+BY_LOOKING = ReadOptions()
 
 
 class Role(StrEnum):
