@@ -3,8 +3,8 @@
 python -m benchmarks.marketplace FOLDER     writes interactions.csv and titles.csv
 
 Three kinds of structure lie in it, each for what can learn it: users like a few departments and styles,
-and items differ in popularity (few directions: embeddings); what was had calls for its complements, the
-next kinds of the same department, style and maker (too many pairs for few directions: co-occurrence);
+and items differ in popularity (few directions: embeddings); what was had calls for its complements, two
+items of the next kinds of its department and style (too many pairs for few directions: co-occurrence);
 and both at once, with noise (a ranker). The same arguments give the same world.
 """
 
@@ -77,7 +77,7 @@ _STEPS_AT_ONCE = 64
 _FIRST_DAY_S, _YEAR_S = 1_735_689_600, 365 * 86_400  # From 1 January 2025.
 
 # What a user does next: take a complement of the last item, something popular, or follow the taste.
-_COMPLEMENT_SHARE, _POPULAR_SHARE = 0.35, 0.08
+_COMPLEMENT_SHARE, _POPULAR_SHARE = 0.7, 0.08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +121,19 @@ class _Items:
         return cls(department=department, kind=kind, style=style, maker=rest)
 
     def complements(self) -> Codes:
-        """Of each item the same style and maker of the next kind, and of the one after; (items, 2)."""
-        count = len(self.kind)
-        step = len(_DEPARTMENTS)
-        codes = np.arange(count)[:, None]
-        wanted = (self.kind[:, None] + np.array([1, 2])) % 10
-        found = codes + (wanted - self.kind[:, None]) * step
-        return np.where(found < count, found, codes)  # A small world lacks some of its last ones.
+        """Of each item two of its style: of the next kind, and of the one after; shape (items, 2).
+
+        Whose make they are follows no rule that few directions could hold; some items are called for
+        by many others, some by none.
+        """
+        count, department_count = len(self.kind), len(_DEPARTMENTS)
+        maker_count = max(count // (department_count * 10 * len(_STYLES)), 1)
+        mixed = np.arange(count)[:, None] * np.array([7_919, 104_729]) // 37
+        maker = (self.maker[:, None] + mixed) % maker_count
+        kind = (self.kind[:, None] + np.array([1, 2])) % 10
+        place = (maker * len(_STYLES) + self.style[:, None]) * 10 + kind
+        found = place * department_count + self.department[:, None]
+        return np.where(found < count, found, np.arange(count)[:, None])
 
     def titles(self) -> list[str]:
         kinds = [kinds.split("|") for kinds in _DEPARTMENTS.values()]

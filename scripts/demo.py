@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.marketplace import generate
 from rangefinder import Client, RangefinderError
 from rangefinder.cli.output import certificate_in_words, print_line
@@ -71,7 +73,7 @@ async def demonstrate(source: Source | None, stage: Stage) -> None:
     """Every step in order."""
     await train(source or make_marketplace(stage.folder), stage)
     trained = Trained.read(stage.release)
-    parts = "a router and a ranker" if trained.has_ranker else "and a router"
+    parts = "a router and a ranker" if trained.has_ranker else "a router and no ranker"
     tell(f"Served by {NODE_COUNT} nodes, {parts}, each a process of its own")
     async with stage.cluster(), Client(stage.address, deadline_s=5) as client:
         for user in trained.users:
@@ -83,6 +85,8 @@ async def demonstrate(source: Source | None, stage: Stage) -> None:
         await lose_a_node(client, stage, trained.users[0])
         if trained.has_ranker:
             await lose_the_ranker(client, stage, trained.users[0])
+        else:
+            tell("No ranker to lose: none was surely better than the order of retrieval, see above")
         await stage.ask("status")
     tell("Everything is stopped")
 
@@ -90,10 +94,10 @@ async def demonstrate(source: Source | None, stage: Stage) -> None:
 def make_marketplace(folder: Path) -> Source:
     """The generated world as files."""
     world = generate()
-    users, items = world.users.max(), len(world.titles)
+    users, had = world.users.max(), len(np.unique(world.items))
     tell(
-        f"A generated marketplace: {len(world.users):,} interactions of {users:,} users with"
-        f" {items:,} titled items"
+        f"A generated marketplace of {len(world.titles):,} titled items: {len(world.users):,}"
+        f" interactions of {users:,} users with {had:,} of them"
     )
     world.write(folder)
     return Source(interactions=folder / "interactions.csv", titles=folder / "titles.csv")

@@ -30,8 +30,8 @@ from rangefinder.release import ReleaseManifest, read_manifest
 from rangefinder.user_tables import UserTables
 from training.evaluation import difference, held_out, popular_lists
 from training.metrics import Quality, quality_of
-from training.read.interactions_file import ReadOptions, read_interactions
-from training.read.layout import FileFormat
+from training.read.interactions_file import read_interactions
+from training.read.layout import FileFormat, ReadOptions
 
 _EXAMPLE = """
 \b
