@@ -8,14 +8,18 @@ GENERATE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/generate_protos
 BUF_VERSION := 1.75.0
 UV_VERSION := 0.13.9
 
+# Files to be used instead of the generated marketplace.
+DEMO_OPTIONS := $(if $(INTERACTIONS),--interactions '$(INTERACTIONS)') $(if $(TITLES),--titles '$(TITLES)') \
+	$(if $(TITLES_ID_OFFSET),--titles-id-offset '$(TITLES_ID_OFFSET)')
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench protos lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.installed ## Build a small catalogue, serve it, lose a node, get it back.
-	@$(BIN)/python -m scripts.demo
+demo: .venv/.installed ## From interactions to recommendations; INTERACTIONS=FILE TITLES=FILE: with yours.
+	@$(BIN)/python -m scripts.demo $(DEMO_OPTIONS)
 
 test: .venv/.installed ## Run every test.
 	@$(BIN)/pytest
@@ -30,8 +34,9 @@ check: .venv/.installed .venv-newest/.installed .tools/buf-$(BUF_VERSION) ## The
 	PYTHONPATH=. .venv-newest/bin/python scripts/check_imports.py
 	$(BIN)/pytest --quiet tests/test_tidy.py
 
-bench: .venv/.installed ## Measure retrieval on this machine.
+bench: .venv/.installed ## Measure retrieval and recommendation on this machine.
 	@$(BIN)/python -m benchmarks.retrieval
+	@$(BIN)/python -m benchmarks.recommendation
 
 protos: .venv/.installed ## Generate the Python code of every proto anew.
 	@$(GENERATE)

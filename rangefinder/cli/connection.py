@@ -16,8 +16,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_ADDRESS = "127.0.0.1:7000"
 
 
-def asks_a_cluster(command: F) -> F:
-    """Add the options of every command that asks a cluster."""
+def asks_a_cluster_within(default_s: float) -> Callable[[F], F]:
+    """Adds the options of every command that asks a cluster; default_s is that of --deadline."""
     options = (
         click.option(
             "--address",
@@ -30,15 +30,22 @@ def asks_a_cluster(command: F) -> F:
             "--deadline",
             "deadline_s",
             type=click.FloatRange(0.001, 10),
-            default=5.0,
+            default=default_s,
             show_default=True,
             help="Seconds that the answer may take.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def with_options(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
+asks_a_cluster = asks_a_cluster_within(5.0)
 
 
 def ask(address: str, deadline_s: float, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

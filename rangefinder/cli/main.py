@@ -13,6 +13,7 @@ class _Commands(click.Group):
 
     _modules = {
         "build": "rangefinder.cli.build",
+        "eval": "rangefinder.cli.eval",
         "items": "rangefinder.cli.items",
         "map": "rangefinder.cli.map",
         "recommend": "rangefinder.cli.recommend",

@@ -34,6 +34,7 @@ PURE = (
     "router/ranking.py",
     "shard_server/calibration.py",
     "shard_server/scoring.py",
+    "training/evaluation.py",
     "training/interactions.py",
     "training/item_features.py",
     "training/list_rows.py",
