@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rangefinder.edge.channel import ANSWER_BYTES_MAX
+from rangefinder.edge.columns import integers_of
 from rangefinder.errors import InvalidRequest, NotSupported, UnknownModel
 from rangefinder.internal.v1.packed_pb2 import PackedFloatColumn, PackedItemIds, PackedRankResponse
 from rangefinder.keys import (
@@ -109,7 +110,7 @@ def _ids(items: ItemIds, kind: IdKind) -> tuple[IdColumn, Keys]:
         raise InvalidRequest("items", f"ids of this cluster are {own}: set items.{own}")
     if len(column) > CANDIDATES_MAX:
         raise InvalidRequest("items", f"{len(column)} candidates: at most {CANDIDATES_MAX}")
-    ids = IdColumn(np.array(items.integers, np.int64), [_text(text) for text in items.texts])
+    ids = IdColumn(integers_of(items), [_text(text) for text in items.texts])
     keys = keys_of_integers(ids.integers, kind) if kind.is_integer else keys_of_texts(ids.texts)
     if len(np.unique(keys)) < len(keys):
         raise InvalidRequest("items", "an id stands there twice: send each candidate once")
