@@ -12,6 +12,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 
 from rangefinder.candidates import INDEX
 from rangefinder.deadline import Deadline
@@ -39,18 +40,16 @@ _FITTED_USERS_MAX = 5_000
 _ANCHOR_FEATURE, _ANCHOR_MOST = f"{INDEX}.of_twentieth", 4.0
 _ANCHOR_WEIGHT, _ANCHOR_RAISED = 1.0, 1.5
 
-# Twice as many at half the rate are no better, and cost twice the time of every request.
-_TREES_MAX, _PATIENCE = 60, 20
-
-# Leaves of many candidates: what is left to learn after the anchor is weak.
+# More, or as many as a stopping part asks for, are worse on what nobody has seen: of a strong index,
+# little is left to learn, and trees soon learn the part that was held out by heart. For the same reason
+# a leaf holds so large a share of the candidates.
+_TREES = 40
+_LEAF_SHARE, _LEAF_MIN, _LEAF_MAX = 1 / 250, 20, 3_000
 _PARAMETERS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 30,
-    "metric": "ndcg",
-    "eval_at": [20],
     "learning_rate": 0.1,
     "num_leaves": 31,
-    "min_data_in_leaf": 200,
     "max_bin": 63,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
@@ -107,25 +106,22 @@ def train_ranker(lists: RankingLists, seed: int, threads: int) -> RankerOutcome:
 def _boosted(
     rows: ListRows, parts: Parts, names: list[str], seed: int, threads: int
 ) -> tuple[Any, Anchor]:
-    """The trees, as many as the stopping part asks for, and what they are added to."""
+    """The trees, and what they are added to."""
     anchor = Anchor(feature=names.index(_ANCHOR_FEATURE), weight=_ANCHOR_WEIGHT, most=_ANCHOR_MOST)
-    constraints = [_direction(name) for name in names]
     parameters = _PARAMETERS | {
-        "monotone_constraints": constraints,
+        "monotone_constraints": [_direction(name) for name in names],
         "seed": seed % 2**31,
         "num_threads": threads,
     }
-    fitted = _set_of(rows, parts.fitting[:_FITTED_USERS_MAX], anchor, parameters)
+    values, labels, lengths = _fitted(rows, parts.fitting[:_FITTED_USERS_MAX])
+    leaf_rows = min(max(int(len(values) * _LEAF_SHARE), _LEAF_MIN), _LEAF_MAX)
     booster = lightgbm.train(
-        parameters,
-        fitted,
-        _TREES_MAX,
-        valid_sets=[_set_of(rows, parts.stopping, anchor, parameters, fitted)],
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
+        parameters | {"min_data_in_leaf": leaf_rows},
+        lightgbm.Dataset(values, labels, group=lengths, init_score=anchor.of(values)),
+        _TREES,
     )
-    trees = booster.model_to_string(num_iteration=booster.best_iteration)
     raised = Anchor(feature=anchor.feature, weight=anchor.weight * _ANCHOR_RAISED, most=anchor.most)
-    return lightgbm.Booster(model_str=_in_float32(trees)), raised
+    return lightgbm.Booster(model_str=_in_float32(booster.model_to_string())), raised
 
 
 def _direction(name: str) -> int:
@@ -136,26 +132,13 @@ def _direction(name: str) -> int:
     return -1 if view == "rank" else 1
 
 
-def _set_of(
-    rows: ListRows,
-    numbers: Numbers,
-    anchor: Anchor,
-    parameters: dict[str, Any],
-    fitted: Any = None,
-) -> Any:
-    """LightGBM's columns of some lists; one with nothing right in it teaches nothing."""
+def _fitted(rows: ListRows, numbers: Numbers) -> tuple[Floats, npt.NDArray[np.int32], list[int]]:
+    """Rows and labels of lists, and each one's length; a list with nothing right teaches nothing."""
     labels = {number: rows.lists.labels[number][:_FITTED_CANDIDATES] for number in numbers.tolist()}
     useful = [number for number, own in labels.items() if own.any()]
     parts = [rows.of(number)[:_FITTED_CANDIDATES] for number in useful]
-    values = np.concatenate(parts)
-    return lightgbm.Dataset(
-        values,
-        np.concatenate([labels[number] for number in useful]).astype(np.int32),
-        group=[len(part) for part in parts],
-        init_score=anchor.of(values),
-        reference=fitted,
-        params=parameters,
-    )
+    right = np.concatenate([labels[number] for number in useful]).astype(np.int32)
+    return np.concatenate(parts), right, [len(part) for part in parts]
 
 
 def _in_float32(trees: str) -> str:
