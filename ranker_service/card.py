@@ -45,11 +45,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFigures:
-    """NDCG@20 on users that training did not see, and the gain with its 95 % bounds."""
+    """NDCG@20 of models on users that they had not seen, and the gain with its 95 % bounds."""
 
     __pydantic_config__: ClassVar = STRICT
 
-    users_fitted: Count
     users_judged: Count
     retrieval_ndcg: float
     ranker_ndcg: float

@@ -1,6 +1,4 @@
-"""Ranking lists as rows of features, and who of them is learned from and who judges. Pure."""
-
-from dataclasses import dataclass
+"""Ranking lists as rows of features, and how good an order of them is. Pure."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,6 @@ from training.ranking_lists import RankingLists
 Numbers = npt.NDArray[np.int64]  # Of lists.
 
 JUDGED_AT = 20  # NDCG@20 decides.
-JUDGING_SHARE = 0.2
 
 # Where a source did not propose a candidate: behind all that it did propose.
 _RANK_DEFAULT, _SCORE_DEFAULT = 1_001.0, -10.0
@@ -30,19 +27,10 @@ _ITEM_DEFAULT = 0.5  # The middle of the catalogue.
 _PAD = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Numbers of lists in random order, those of no part in common."""
-
-    fitting: Numbers
-    judging: Numbers
-
-
-def parts_of(list_count: int, seed: int) -> Parts:
-    """Random parts of the shares above."""
+def halves_of(list_count: int, seed: int) -> tuple[Numbers, Numbers]:
+    """All lists in random order, in two parts."""
     numbers = np.random.default_rng(seed).permutation(list_count)
-    judging, fitting = np.split(numbers, [int(list_count * JUDGING_SHARE)])
-    return Parts(fitting=fitting, judging=judging)
+    return numbers[: list_count // 2], numbers[list_count // 2 :]
 
 
 def features_for(lists: RankingLists) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """The ranker of a release: boosted trees over candidate lists. Only this file knows LightGBM.
 
-The trees are boosted from an anchor, the index's own score. What was held out resembles what was kept
-more than the future will: most of all, that flatters co-occurrence. So the anchor's weight is raised
-afterwards.
+The trees are boosted from an anchor, the index's own score, and may not rank a candidate lower for
+being scored higher by a source. What was held out resembles what was kept more than the future will:
+most of all, that flatters co-occurrence. So the anchor's weight is raised afterwards.
 """
 
 import math
@@ -12,17 +12,18 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 
 from rangefinder.candidates import INDEX
 from rangefinder.deadline import Deadline
 from rangefinder.hashing import FileChecksum
 from rangefinder.release import RankerDescription
 from ranker_service.card import RELEVANCE, Card, Feature, Head, TrainingFigures, save_model
-from ranker_service.features import Floats
+from ranker_service.features import ITEM, Floats
 from ranker_service.model import Model
 from training.export import Anchor, onnx_of
-from training.list_rows import ListRows, Numbers, Parts, features_for, parts_of
-from training.metrics import mean_with_bounds
+from training.list_rows import ListRows, Numbers, features_for, halves_of
+from training.metrics import PerUser, mean_with_bounds
 from training.ranking_lists import RankingLists
 
 MODEL_NAME = "lambdamart"
@@ -39,16 +40,16 @@ _FITTED_USERS_MAX = 5_000
 _ANCHOR_FEATURE, _ANCHOR_MOST = f"{INDEX}.of_twentieth", 4.0
 _ANCHOR_WEIGHT, _ANCHOR_RAISED = 1.0, 1.5
 
-# A fixed number: NDCG of some hundred users is too noisy to say when to stop, and stopped at chance.
-_TREE_COUNT = 60
-
-# Leaves of many candidates: what is left to learn after the anchor is weak.
+# More trees, or as many as a stopping part asks for, are worse on what nobody has seen: a strong index
+# leaves little to learn, and trees soon learn by heart what was held out. For the same reason a leaf
+# holds so large a share of the candidates.
+_TREES = 40
+_LEAF_SHARE, _LEAF_MIN, _LEAF_MAX = 1 / 250, 20, 3_000
 _PARAMETERS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 30,
-    "learning_rate": 0.05,
+    "learning_rate": 0.1,
     "num_leaves": 31,
-    "min_data_in_leaf": 200,
     "max_bin": 63,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
@@ -57,6 +58,8 @@ _PARAMETERS = {
     "force_col_wise": True,
     "verbose": -1,
 }
+
+_CHECKED_ROWS = 2_000  # Scored by LightGBM, too.
 
 _NO_HURRY = Deadline(math.inf, lambda: 0.0)
 
@@ -86,48 +89,92 @@ def train_ranker(lists: RankingLists, seed: int, threads: int) -> RankerOutcome:
     useful_count = sum(bool(labels.any()) for labels in lists.labels)
     if useful_count < USERS_MIN:
         why = f"{useful_count} users have something to learn from, {USERS_MIN} are needed"
-        return RankerOutcome(ranker=None, summary=f"no ranker: {why}")
+        return RankerOutcome(None, f"no ranker: {why}")
     features = features_for(lists)
-    rows, parts = ListRows(lists, features), parts_of(len(lists.lists), seed)
-    booster, anchor = _boosted(rows, parts.fitting, list(features), seed, threads)
-    content = onnx_of(booster, len(features), anchor, RELEVANCE)
-    model = Model(content, len(features), [RELEVANCE], MODEL_NAME)
-    _require_same(booster, anchor, model, rows.of(int(parts.judging[0])))
-    figures = _judged(rows, parts, model, booster.current_iteration())
+    trainer = _Trainer(ListRows(lists, features), list(features), seed, threads)
+    halves = halves_of(len(lists.lists), seed)
+    figures = _judged(trainer, *halves)
     if figures.gain_low <= 0:
-        return RankerOutcome(ranker=None, summary=f"no ranker: not surely better, {_spelt(figures)}")
+        return RankerOutcome(None, f"no ranker: not surely better, {_spelt(figures)}")
+    content = trainer.train(np.concatenate(halves))
     card = _card(lists, features, figures, content)
-    return RankerOutcome(
-        ranker=TrainedRanker(card=card, content=content), summary=f"ranker: {_spelt(figures)}"
-    )
+    return RankerOutcome(TrainedRanker(card=card, content=content), f"ranker: {_spelt(figures)}")
 
 
-def _boosted(
-    rows: ListRows, fitting: Numbers, names: list[str], seed: int, threads: int
-) -> tuple[Any, Anchor]:
-    """The trees, and what they are added to."""
-    anchor = Anchor(feature=names.index(_ANCHOR_FEATURE), weight=_ANCHOR_WEIGHT, most=_ANCHOR_MOST)
-    parameters = _PARAMETERS | {"seed": seed % 2**31, "num_threads": threads}
-    fitted = _set_of(rows, fitting[:_FITTED_USERS_MAX], anchor, parameters)
-    booster = lightgbm.train(parameters, fitted, _TREE_COUNT)
-    trees = booster.model_to_string()
-    raised = Anchor(feature=anchor.feature, weight=anchor.weight * _ANCHOR_RAISED, most=anchor.most)
-    return lightgbm.Booster(model_str=_in_float32(trees)), raised
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """Makes models of some of the lists."""
+
+    rows: ListRows
+    names: list[str]  # Of the features.
+    seed: int
+    threads: int
+
+    def train(self, numbers: Numbers) -> bytes:
+        """A model of these lists, or the first of them, in ONNX."""
+        fitted = _fitted(self.rows, numbers[:_FITTED_USERS_MAX])
+        booster, anchor = _boosted(fitted, self.names, self.seed, self.threads)
+        content = onnx_of(booster, len(self.names), anchor, RELEVANCE)
+        _require_same(booster, anchor, self.model(content), fitted.values[:_CHECKED_ROWS])
+        return content
+
+    def model(self, content: bytes) -> Model:
+        return Model(content, len(self.names), [RELEVANCE], MODEL_NAME)
+
+    def ndcg(self, content: bytes, numbers: Numbers) -> PerUser:
+        """Of a model on these lists."""
+        model = self.model(content)
+        scores = [model.score(self.rows.of(number), _NO_HURRY)[:, 0] for number in numbers.tolist()]
+        return self.rows.ndcg(numbers, scores)
 
 
-def _set_of(rows: ListRows, numbers: Numbers, anchor: Anchor, parameters: dict[str, Any]) -> Any:
-    """LightGBM's columns of some lists; one with nothing right in it teaches nothing."""
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """Rows of lists one after another; a list with nothing right in it teaches nothing."""
+
+    values: Floats
+    labels: npt.NDArray[np.int32]
+    lengths: list[int]  # Of the lists.
+
+
+def _fitted(rows: ListRows, numbers: Numbers) -> _Fitted:
     labels = {number: rows.lists.labels[number][:_FITTED_CANDIDATES] for number in numbers.tolist()}
     useful = [number for number, own in labels.items() if own.any()]
     parts = [rows.of(number)[:_FITTED_CANDIDATES] for number in useful]
-    values = np.concatenate(parts)
-    return lightgbm.Dataset(
-        values,
-        np.concatenate([labels[number] for number in useful]).astype(np.int32),
-        group=[len(part) for part in parts],
-        init_score=anchor.of(values),
-        params=parameters,
+    return _Fitted(
+        values=np.concatenate(parts),
+        labels=np.concatenate([labels[number] for number in useful]).astype(np.int32),
+        lengths=[len(part) for part in parts],
     )
+
+
+def _boosted(fitted: _Fitted, names: list[str], seed: int, threads: int) -> tuple[Any, Anchor]:
+    """The trees, and what they are added to."""
+    anchor = Anchor(feature=names.index(_ANCHOR_FEATURE), weight=_ANCHOR_WEIGHT, most=_ANCHOR_MOST)
+    leaf_rows = min(max(int(len(fitted.values) * _LEAF_SHARE), _LEAF_MIN), _LEAF_MAX)
+    parameters = _PARAMETERS | {
+        "monotone_constraints": [_direction(name) for name in names],
+        "min_data_in_leaf": leaf_rows,
+        "seed": seed % 2**31,
+        "num_threads": threads,
+    }
+    columns = lightgbm.Dataset(
+        fitted.values,
+        fitted.labels,
+        group=fitted.lengths,
+        init_score=anchor.of(fitted.values),
+    )
+    booster = lightgbm.train(parameters, columns, _TREES)
+    raised = Anchor(feature=anchor.feature, weight=anchor.weight * _ANCHOR_RAISED, most=anchor.most)
+    return lightgbm.Booster(model_str=_in_float32(booster.model_to_string())), raised
+
+
+def _direction(name: str) -> int:
+    """1: the score may not fall as the feature grows; -1: nor rise; 0: either."""
+    owner, view = name.rsplit(".", 1)
+    if owner == ITEM or view == "share":
+        return 0
+    return -1 if view == "rank" else 1
 
 
 def _in_float32(trees: str) -> str:
@@ -153,23 +200,26 @@ def _require_same(booster: Any, anchor: Anchor, model: Model, rows: Floats) -> N
     assert np.allclose(expected, given, rtol=1e-4, atol=1e-4), "ONNX differs from LightGBM"
 
 
-def _judged(rows: ListRows, parts: Parts, model: Model, tree_count: int) -> TrainingFigures:
-    """The model that would be shipped against the index alone."""
-    judging = parts.judging
-    numbers = judging.tolist()
-    retrieval = rows.ndcg(judging, [rows.by_index(number) for number in numbers])
-    scores = [model.score(rows.of(number), _NO_HURRY)[:, 0] for number in numbers]
-    ranker = rows.ndcg(judging, scores)
+def _judged(trainer: _Trainer, one: Numbers, other: Numbers) -> TrainingFigures:
+    """Each half by a model of the other, against the index alone.
+
+    All users judge, and nobody a model that has seen him: a fifth of them would often be too few to
+    tell. What is shipped is a model of both halves.
+    """
+    judging = np.concatenate([one, other])
+    rows = trainer.rows
+    retrieval = rows.ndcg(judging, [rows.by_index(number) for number in judging.tolist()])
+    halves = [trainer.ndcg(trainer.train(b), a) for a, b in ((one, other), (other, one))]
+    ranker = np.concatenate(halves)
     gain, gain_low, gain_high = mean_with_bounds(ranker - retrieval)
     return TrainingFigures(
-        users_fitted=min(len(parts.fitting), _FITTED_USERS_MAX),
         users_judged=len(judging),
         retrieval_ndcg=float(retrieval.mean()),
         ranker_ndcg=float(ranker.mean()),
         gain=gain,
         gain_low=gain_low,
         gain_high=gain_high,
-        tree_count=tree_count,
+        tree_count=_TREES,
     )
 
 
@@ -177,7 +227,7 @@ def _spelt(figures: TrainingFigures) -> str:
     return (
         f"NDCG@20 {figures.ranker_ndcg:.4f}, of retrieval alone {figures.retrieval_ndcg:.4f}:"
         f" {figures.gain:+.4f} [{figures.gain_low:+.4f}, {figures.gain_high:+.4f}]"
-        f" on {figures.users_judged} users held out"
+        f" on {figures.users_judged} users"
     )
 
 

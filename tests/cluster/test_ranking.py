@@ -18,7 +18,7 @@ from rangefinder.v1.ranking_pb2 import FloatColumn, ListModelsRequest, RankReque
 from rangefinder.v1.types_pb2 import ItemIds, Vector
 from ranker_service.card import MODEL, open_model
 from ranker_service.features import CandidateColumns, feature_rows
-from tests.kit.calls import answers_to_bytes, failure_of
+from tests.kit.calls import Failure, answers_to_bytes, failure_of, outcome_of
 from tests.kit.ranked_world import RankedRelease, item_keys, item_tables, write_ranked_release
 from tests.kit.ranking import RANK, RunningRanker, events, request_of, running_ranker
 
@@ -337,7 +337,7 @@ async def test_calls_beyond_the_bound_are_refused_at_once(
 
 
 async def test_a_ranker_drains_on_sigterm(release: RankedRelease, tmp_path: Path) -> None:
-    """What is under way is answered, and the process ends well."""
+    """Each call at that moment is answered whole, or refused with a reason; the process ends well."""
     async with running_ranker(release, tmp_path / "process") as running:
         request = request_of(
             release,
@@ -345,15 +345,20 @@ async def test_a_ranker_drains_on_sigterm(release: RankedRelease, tmp_path: Path
             source_scores=np.ones((10_000, 3), "<f4").tobytes(),
         )
         await running.channel.channel_ready()
-        calls = [asyncio.create_task(rank(running, request), name="rank") for _ in range(4)]
+        calls = [
+            asyncio.create_task(outcome_of(rank(running, request)), name=f"rank-{number}")
+            for number in range(8)
+        ]
         done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         running.process.send_signal(signal.SIGTERM)
-        assert all(call.result().scored_count == 10_000 for call in done)
         async with asyncio.timeout(DEADLINE_S):
-            for call in calls:
-                outcome = await call
-                assert 10_000 == outcome.scored_count
+            outcomes = await asyncio.gather(*calls)
             assert 0 == await running.process.wait()
+        answers = [each for each in outcomes if isinstance(each, RankResponse)]
+        assert len(done) <= len(answers)
+        assert {10_000} == {answer.scored_count for answer in answers}
+        failures = [each for each in outcomes if isinstance(each, Failure)]
+        assert all(("UNAVAILABLE", "NOT_READY") == (each.code, each.reason) for each in failures)
         assert "ranker_draining" in [event["event"] for event in events(running.output)]
         async with ReadinessProbe(running.address) as probe:
             assert not await probe.is_ready(1.0)

@@ -1,6 +1,8 @@
 """Rankers as they are trained: what earns its place is shipped, whole and the same every time."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import pytest
 from rangefinder.candidates import INDEX
 from ranker_service.card import CARD, MODEL
 from tests.kit.ranked_world import ITEM_FEATURES, SOURCES, lists_of, trained
-from training.list_rows import ListRows, features_for, parts_of
-from training.metrics import mean_with_bounds
+from training import ranker as ranker_module
+from training.list_rows import ListRows, Numbers, features_for, halves_of
+from training.metrics import PerUser
 from training.ranker import USERS_MIN, train_ranker
 
 
@@ -60,20 +63,49 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] != contents[2]
 
 
-def test_figures_are_of_users_that_training_did_not_see() -> None:
-    """Parts share no user and lose none; the card's retrieval figure is that of the judging part."""
+def test_figures_are_of_all_users() -> None:
+    """Halves share no user and lose none; the card's retrieval figure is that of all of them."""
     lists = lists_of(600)
-    parts = parts_of(600, seed=1)
-    together = np.concatenate([parts.fitting, parts.judging])
-    assert list(range(600)) == sorted(together.tolist())
+    one, other = halves_of(600, seed=1)
+    assert list(range(600)) == sorted([*one.tolist(), *other.tolist()])
+    assert 300 == len(one)
 
-    rows = ListRows(lists, features_for(lists))
-    judging = parts.judging
-    ndcg = rows.ndcg(judging, [rows.by_index(number) for number in judging.tolist()])
+    rows, everybody = ListRows(lists, features_for(lists)), np.arange(600)
+    ndcg = rows.ndcg(everybody, [rows.by_index(number) for number in range(600)])
     ranker = trained().ranker
     assert ranker is not None
-    assert ranker.card.training.users_judged == len(judging)
-    assert ranker.card.training.retrieval_ndcg == pytest.approx(mean_with_bounds(ndcg)[0])
+    assert 600 == ranker.card.training.users_judged
+    assert ranker.card.training.retrieval_ndcg == pytest.approx(ndcg.mean())
+
+
+def test_nobody_judges_a_model_that_has_seen_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user judges once, a model that was fitted to none of those who judge it."""
+    trainer, fitted, judged = ranker_module._Trainer, dict[bytes, set[int]](), list[int]()
+    train, ndcg = trainer.train, trainer.ndcg
+
+    def watched_train(self: Any, numbers: Numbers) -> bytes:
+        content = train(self, numbers)
+        fitted[content] = set(numbers.tolist())
+        return content
+
+    def watched_ndcg(self: Any, content: bytes, numbers: Numbers) -> PerUser:
+        assert not fitted[content] & set(numbers.tolist())
+        judged.extend(numbers.tolist())
+        return ndcg(self, content, numbers)
+
+    monkeypatch.setattr(trainer, "train", watched_train)
+    monkeypatch.setattr(trainer, "ndcg", watched_ndcg)
+    assert train_ranker(lists_of(200), seed=1, threads=1).ranker is not None
+    assert list(range(200)) == sorted(judged)
+
+
+def test_users_all_alike_are_no_ranker() -> None:
+    """Where no candidate differs from another there is nothing to learn, and no error either."""
+    lists = lists_of(200)
+    alike = [replace(each, source_scores=np.ones_like(each.source_scores)) for each in lists.lists]
+    tables = replace(lists.tables, features=np.ones_like(lists.tables.features))
+    outcome = train_ranker(replace(lists, lists=alike, tables=tables), seed=1, threads=1)
+    assert outcome.ranker is None, outcome.summary
 
 
 def test_retrieval_alone_is_the_order_of_the_index() -> None:
