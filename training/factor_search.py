@@ -11,11 +11,13 @@ import numpy as np
 
 from rangefinder.candidates import SEED_COUNT_MAX, similar_items
 from rangefinder.item_tables import Places
+from training import item_to_item
 from training.best import best_items
 from training.factors import FactorSettings, learn_factors
 from training.held_out import LIST_LENGTH, HeldOutUsers
 from training.interactions import Interactions
-from training.neighbours import Neighbours, neighbours_of
+from training.item_to_item import Way
+from training.neighbours import Neighbours
 from training.split import Split
 
 STEP_COUNT = 13  # Eleven trials of embeddings, two steps for item-to-item.
@@ -35,8 +37,6 @@ _SIZES = (32, 128)
 _STEP = 2.0  # Of a step in regularization or alpha.
 _DISCOUNTS = (0.0, 0.5)
 
-PENALTIES = (0.5, 0.4, 0.3, 0.2)  # See neighbours.py.
-
 Advance = Callable[[int], None]  # Told how many trials were done.
 
 
@@ -45,11 +45,11 @@ class Choice:
     """What was chosen."""
 
     settings: FactorSettings
-    popularity_penalty: float
+    item_to_item: Way
 
     @property
     def in_words(self) -> str:
-        return f"{self.settings.in_words}; item-to-item with a penalty of {self.popularity_penalty:g}"
+        return f"{self.settings.in_words}; item-to-item by {self.item_to_item.in_words}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +81,15 @@ class _Trials:
 def choose(split: Split, seed: int, threads: int, advance: Advance) -> Choice:
     """Search; without held-out interactions, what suits most sets."""
     if not len(split.held_out):
-        return Choice(_within(_UNTRIED, split.part), PENALTIES[0])
+        return Choice(_within(_UNTRIED, split.part), item_to_item.UNTRIED)
     split = _sample(split, seed)
     trials = _Trials(split.part, HeldOutUsers.of(split, seed, _USERS_MAX), seed, threads)
     settings = _best_settings(trials, advance)
-    neighbours = neighbours_of(split.part, PENALTIES)
+    ways = item_to_item.learn_all(split.part)
     advance(1)
-    reached = [trials.ndcg_of_neighbours(each) for each in neighbours]
+    reached = [trials.ndcg_of_neighbours(neighbours) for _, neighbours in ways]
     advance(1)
-    return Choice(settings, PENALTIES[int(np.argmax(reached))])
+    return Choice(settings, ways[int(np.argmax(reached))][0])
 
 
 def _best_settings(trials: _Trials, advance: Advance) -> FactorSettings:

@@ -20,7 +20,7 @@ from training.ranking_lists import RankingLists
 Numbers = npt.NDArray[np.int64]  # Of lists.
 
 JUDGED_AT = 20  # NDCG@20 decides.
-JUDGING_SHARE, STOPPING_SHARE = 0.2, 0.1
+JUDGING_SHARE = 0.2
 
 # Where a source did not propose a candidate: behind all that it did propose.
 _RANK_DEFAULT, _SCORE_DEFAULT = 1_001.0, -10.0
@@ -35,16 +35,14 @@ class Parts:
     """Numbers of lists in random order, those of no part in common."""
 
     fitting: Numbers
-    stopping: Numbers  # Decides how many trees there are.
     judging: Numbers
 
 
 def parts_of(list_count: int, seed: int) -> Parts:
     """Random parts of the shares above."""
     numbers = np.random.default_rng(seed).permutation(list_count)
-    judging_count, stopping_count = int(list_count * JUDGING_SHARE), int(list_count * STOPPING_SHARE)
-    judging, stopping, fitting = np.split(numbers, [judging_count, judging_count + stopping_count])
-    return Parts(fitting=fitting, stopping=stopping, judging=judging)
+    judging, fitting = np.split(numbers, [int(list_count * JUDGING_SHARE)])
+    return Parts(fitting=fitting, judging=judging)
 
 
 def features_for(lists: RankingLists) -> dict[str, float]:

@@ -45,7 +45,7 @@ def neighbours_of(
     interactions: Interactions, penalties: Sequence[float], count: int = NEIGHBOUR_COUNT
 ) -> list[Neighbours]:
     """The neighbours of every item, once for each penalty."""
-    had, weighted = _matrices(interactions)
+    had, weighted = recent_matrices(interactions)
     weights = np.asarray(weighted.sum(axis=0)).ravel()
     # An item that nobody had is in no product: any divisor will do.
     weights = np.where(weights > 0, weights, 1).astype(np.float32)
@@ -73,7 +73,7 @@ def _fill(neighbours: Neighbours, rows: slice, block: csr_matrix, factors: Weigh
             neighbours.scores[item, : len(best)] = scores[best] / scores[best].sum()
 
 
-def _matrices(interactions: Interactions) -> tuple[csr_matrix, csr_matrix]:
+def recent_matrices(interactions: Interactions) -> tuple[csr_matrix, csr_matrix]:
     """Users by items, of at most HISTORY_MAX items a user: ones, and 1 / history length."""
     histories = Histories.of_interactions(interactions)
     counts = np.diff(histories.ends, prepend=0)

@@ -1,8 +1,8 @@
 """The ranker of a release: boosted trees over candidate lists. Only this file knows LightGBM.
 
-The trees are boosted from an anchor, the index's own score, and may not rank a candidate lower for
-being scored higher by a source. What was held out resembles what was kept more than the future will:
-most of all, that flatters co-occurrence. So the anchor's weight is raised afterwards.
+The trees are boosted from an anchor, the index's own score. What was held out resembles what was kept
+more than the future will: most of all, that flatters co-occurrence. So the anchor's weight is raised
+afterwards.
 """
 
 import math
@@ -18,7 +18,7 @@ from rangefinder.deadline import Deadline
 from rangefinder.hashing import FileChecksum
 from rangefinder.release import RankerDescription
 from ranker_service.card import RELEVANCE, Card, Feature, Head, TrainingFigures, save_model
-from ranker_service.features import ITEM, Floats
+from ranker_service.features import Floats
 from ranker_service.model import Model
 from training.export import Anchor, onnx_of
 from training.list_rows import ListRows, Numbers, Parts, features_for, parts_of
@@ -39,16 +39,14 @@ _FITTED_USERS_MAX = 5_000
 _ANCHOR_FEATURE, _ANCHOR_MOST = f"{INDEX}.of_twentieth", 4.0
 _ANCHOR_WEIGHT, _ANCHOR_RAISED = 1.0, 1.5
 
-# Twice as many at half the rate are no better, and cost twice the time of every request.
-_TREES_MAX, _PATIENCE = 60, 20
+# A fixed number: NDCG of some hundred users is too noisy to say when to stop, and stopped at chance.
+_TREE_COUNT = 60
 
 # Leaves of many candidates: what is left to learn after the anchor is weak.
 _PARAMETERS = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 30,
-    "metric": "ndcg",
-    "eval_at": [20],
-    "learning_rate": 0.1,
+    "learning_rate": 0.05,
     "num_leaves": 31,
     "min_data_in_leaf": 200,
     "max_bin": 63,
@@ -91,7 +89,7 @@ def train_ranker(lists: RankingLists, seed: int, threads: int) -> RankerOutcome:
         return RankerOutcome(ranker=None, summary=f"no ranker: {why}")
     features = features_for(lists)
     rows, parts = ListRows(lists, features), parts_of(len(lists.lists), seed)
-    booster, anchor = _boosted(rows, parts, list(features), seed, threads)
+    booster, anchor = _boosted(rows, parts.fitting, list(features), seed, threads)
     content = onnx_of(booster, len(features), anchor, RELEVANCE)
     model = Model(content, len(features), [RELEVANCE], MODEL_NAME)
     _require_same(booster, anchor, model, rows.of(int(parts.judging[0])))
@@ -105,44 +103,19 @@ def train_ranker(lists: RankingLists, seed: int, threads: int) -> RankerOutcome:
 
 
 def _boosted(
-    rows: ListRows, parts: Parts, names: list[str], seed: int, threads: int
+    rows: ListRows, fitting: Numbers, names: list[str], seed: int, threads: int
 ) -> tuple[Any, Anchor]:
-    """The trees, as many as the stopping part asks for, and what they are added to."""
+    """The trees, and what they are added to."""
     anchor = Anchor(feature=names.index(_ANCHOR_FEATURE), weight=_ANCHOR_WEIGHT, most=_ANCHOR_MOST)
-    constraints = [_direction(name) for name in names]
-    parameters = _PARAMETERS | {
-        "monotone_constraints": constraints,
-        "seed": seed % 2**31,
-        "num_threads": threads,
-    }
-    fitted = _set_of(rows, parts.fitting[:_FITTED_USERS_MAX], anchor, parameters)
-    booster = lightgbm.train(
-        parameters,
-        fitted,
-        _TREES_MAX,
-        valid_sets=[_set_of(rows, parts.stopping, anchor, parameters, fitted)],
-        callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
-    )
-    trees = booster.model_to_string(num_iteration=booster.best_iteration)
+    parameters = _PARAMETERS | {"seed": seed % 2**31, "num_threads": threads}
+    fitted = _set_of(rows, fitting[:_FITTED_USERS_MAX], anchor, parameters)
+    booster = lightgbm.train(parameters, fitted, _TREE_COUNT)
+    trees = booster.model_to_string()
     raised = Anchor(feature=anchor.feature, weight=anchor.weight * _ANCHOR_RAISED, most=anchor.most)
     return lightgbm.Booster(model_str=_in_float32(trees)), raised
 
 
-def _direction(name: str) -> int:
-    """1: the score may not fall as the feature grows; -1: nor rise; 0: either."""
-    owner, view = name.rsplit(".", 1)
-    if owner == ITEM or view == "share":
-        return 0
-    return -1 if view == "rank" else 1
-
-
-def _set_of(
-    rows: ListRows,
-    numbers: Numbers,
-    anchor: Anchor,
-    parameters: dict[str, Any],
-    fitted: Any = None,
-) -> Any:
+def _set_of(rows: ListRows, numbers: Numbers, anchor: Anchor, parameters: dict[str, Any]) -> Any:
     """LightGBM's columns of some lists; one with nothing right in it teaches nothing."""
     labels = {number: rows.lists.labels[number][:_FITTED_CANDIDATES] for number in numbers.tolist()}
     useful = [number for number, own in labels.items() if own.any()]
@@ -153,7 +126,6 @@ def _set_of(
         np.concatenate([labels[number] for number in useful]).astype(np.int32),
         group=[len(part) for part in parts],
         init_score=anchor.of(values),
-        reference=fitted,
         params=parameters,
     )
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from rangefinder.item_tables import ItemTables
 from rangefinder.keys import IdKind
 from rangefinder.user_tables import UserTables
+from training import item_to_item
 from training.factor_search import STEP_COUNT, Choice, choose
 from training.factors import Factors, blas_threads, learn_factors
 from training.held_out import HeldOutUsers
 from training.interactions import Interactions
 from training.lists import ndcg_by_source, ranking_lists
-from training.neighbours import neighbours_of
 from training.ranker import RankerOutcome, train_ranker
 from training.split import Split, split
 from training.tables import item_tables, user_tables
@@ -75,7 +75,7 @@ def _judge(
     """A ranker, the NDCG@20 of what it is to beat, and for how many users that was seen."""
     if not len(parts.held_out):
         why = "no ranker: no user has the five interactions of which one can be held out"
-        return RankerOutcome(None, why), {}, 0
+        return RankerOutcome(ranker=None, summary=why), {}, 0
     held_out = HeldOutUsers.of(parts, order.seed)
     progress.begin("making candidate lists", len(held_out.users))
     lists = ranking_lists(held_out, *_learn(order, parts.part, choice), progress.advance)
@@ -88,5 +88,5 @@ def _judge(
 
 def _learn(order: TrainOrder, interactions: Interactions, choice: Choice) -> tuple[Factors, ItemTables]:
     factors = learn_factors(interactions, choice.settings, order.seed, order.threads)
-    (neighbours,) = neighbours_of(interactions, [choice.popularity_penalty])
+    neighbours = item_to_item.learn(interactions, choice.item_to_item)
     return factors, item_tables(interactions, order.id_kind, neighbours)

@@ -76,7 +76,7 @@ class TrainReport:
             "titles": self.source.title_count,
             "chosen": {
                 **asdict(trained.choice.settings),
-                "popularity_penalty": trained.choice.popularity_penalty,
+                "item_to_item": trained.choice.item_to_item.in_words,
             },
             "validation": {"users": trained.judged_count, "ndcg_at_20": trained.ndcg},
             "ranker": None if self.manifest.ranker is None else asdict(self.manifest.ranker),

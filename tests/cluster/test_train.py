@@ -83,7 +83,7 @@ def test_what_was_trained_is_told(trained: tuple[Path, dict[str, Any]]) -> None:
     assert "user = column 1, item = column 2" in told["taken_for"]
     assert {item for _, item in PAIRS} == set(range(120)) and told["titles"] == 120
     assert 3 == len(told["segments"]) and str(path) == told["path"]
-    assert {"factors", "regularization", "alpha", "popularity_penalty"} < set(told["chosen"])
+    assert {"factors", "regularization", "alpha", "item_to_item"} < set(told["chosen"])
     ndcg = told["validation"]["ndcg_at_20"]
     assert 200 == told["validation"]["users"]
     assert ndcg["index"] > 1.5 * ndcg["popularity"] > 0

@@ -64,7 +64,7 @@ def test_figures_are_of_users_that_training_did_not_see() -> None:
     """Parts share no user and lose none; the card's retrieval figure is that of the judging part."""
     lists = lists_of(600)
     parts = parts_of(600, seed=1)
-    together = np.concatenate([parts.fitting, parts.stopping, parts.judging])
+    together = np.concatenate([parts.fitting, parts.judging])
     assert list(range(600)) == sorted(together.tolist())
 
     rows = ListRows(lists, features_for(lists))

@@ -207,3 +207,13 @@ def test_of_very_many_users_a_sample_is_judged(parts: Split) -> None:
     assert sample.users.tolist() == again.users.tolist()
     for user, relevant in zip(sample.users, sample.relevant, strict=True):
         assert relevant.tolist() == parts.held_out.items[parts.held_out.users == user].tolist()
+
+
+def test_a_list_is_judged_in_its_order(parts: Split) -> None:
+    """What is right counts more at the beginning, and not at all beyond the first twenty."""
+    held_out = HeldOutUsers.of(parts, 0)
+    wrong = np.arange(100_000, 100_020)
+    first = held_out.ndcg(np.concatenate([own, wrong]) for own in held_out.relevant)
+    last = held_out.ndcg(np.concatenate([wrong[len(own) :], own]) for own in held_out.relevant)
+    assert math.isclose(1.0, first) and 0.0 < last < 0.9
+    assert 0.0 == held_out.ndcg(np.concatenate([wrong, own]) for own in held_out.relevant)
