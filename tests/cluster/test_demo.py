@@ -22,7 +22,7 @@ STEPS = (
 async def test_the_demo_goes_from_a_file_to_recommendations(tmp_path: Path) -> None:
     """Every step is taken in order, users' items and their recommendations have titles, what is lost is
     told and comes back, and nothing is left running."""
-    world = generate(2_000, 400, 30_000, seed=6)
+    world = generate(4_000, 1_000, 80_000, seed=6)
     world.write(tmp_path)
     files = ("--interactions", tmp_path / "interactions.csv", "--titles", tmp_path / "titles.csv")
     done = await asyncio.to_thread(
@@ -33,7 +33,9 @@ async def test_the_demo_goes_from_a_file_to_recommendations(tmp_path: Path) -> N
         timeout=170,
         check=False,
     )
-    assert (0, "") == (done.returncode, done.stderr), done.stdout
+    assert 0 == done.returncode, (done.stdout, done.stderr)
+    told = [line.partition(" (")[0] for line in done.stderr.splitlines()]
+    assert ["rangefinder: node-1 ended", "rangefinder: ranker-0 ended"] == told
     steps = re.findall("^== (.*)$", done.stdout, re.MULTILINE)
     parts = re.split("^== .*$", done.stdout, flags=re.MULTILINE)
 
