@@ -56,9 +56,12 @@ async def running_ranker(
     try:
         address = await _address(process, output)
         async with grpc.aio.insecure_channel(address) as channel, ReadinessProbe(address) as probe:
-            await until_async(
-                lambda: probe.is_ready(1.0), within_s=START_S_MAX, what="the ranker is ready"
-            )
+
+            async def is_ready() -> bool:
+                assert process.returncode is None, output.read_text()
+                return await probe.is_ready(1.0)
+
+            await until_async(is_ready, within_s=START_S_MAX, what="the ranker is ready")
             yield RunningRanker(
                 release=release,
                 process=process,
