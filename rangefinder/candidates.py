@@ -6,6 +6,7 @@ descending, then key ascending; a key counts once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +65,7 @@ class Candidates:
 
 def merge_candidates(parts: Sequence[Proposals], count: int) -> Candidates:
     """The `count` best by reciprocal rank fusion: each source adds weight / (60 + rank)."""
-    keys, row_of = np.unique(
-        np.concatenate([np.empty(0, np.uint64), *(part.keys for part in parts)]), return_inverse=True
-    )
+    keys, row_of = _distinct([part.keys for part in parts])
     shape = (len(keys), len(parts))
     scores, ranks = np.full(shape, np.nan, np.float32), np.zeros(shape, np.int32)
     merged, first = np.zeros(len(keys)), 0
@@ -83,6 +82,30 @@ def merge_candidates(parts: Sequence[Proposals], count: int) -> Candidates:
         source_scores=scores[order],
         source_ranks=ranks[order],
     )
+
+
+def _distinct(columns: Sequence[Keys]) -> tuple[Keys, Places]:
+    """The keys of all columns, each once and ascending, and the place there of every one given.
+
+    As np.unique would, at half of its cost.
+    """
+    given = np.concatenate([np.empty(0, np.uint64), *columns])
+    order = np.argsort(given)
+    ascending = given[order]
+    is_first = np.ones(len(given), np.bool_)
+    is_first[1:] = ascending[1:] != ascending[:-1]
+    row_of = np.empty(len(given), np.int64)
+    row_of[order] = np.cumsum(is_first) - 1
+    return ascending[is_first], row_of
+
+
+def is_among(values: npt.NDArray[Any], ascending: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each value is one of some ascending ones: np.isin without sorting them anew."""
+    if not len(ascending):
+        return np.zeros(len(values), np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    found: npt.NDArray[np.bool_] = ascending[places] == values
+    return found
 
 
 def similar_items(

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rangefinder.candidates import Candidates, Proposals, merge_candidates
+from rangefinder.candidates import Candidates, Proposals, is_among, merge_candidates
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.deadline import Deadline
 from rangefinder.errors import DeadlineSpent, RangefinderError, ReplicaUnavailable
@@ -72,21 +72,33 @@ class Sources:
         """Ask every source that has something to go by."""
         began_s, pipeline = time.monotonic(), wish.pipeline
         found = Found(parts={source.name: _nothing(source) for source in pipeline.sources})
+        async with asyncio.TaskGroup() as group:
+            if taste.embedding is not None and pipeline.index.quota:
+                search = self._search(found, wish, taste, _part(pipeline.index, deadline))
+                group.create_task(search, name="search-index")
+                # Nodes search while tables are looked at here: a turn of the loop for the search to be
+                # sent for, and one for the writers of the streams to send it.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            await self._look_into_tables(found, wish, taste, tables, deadline)
+        found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
+        return found
+
+    async def _look_into_tables(
+        self, found: Found, wish: Wish, taste: Taste, tables: ReleaseTables, deadline: Deadline
+    ) -> None:
+        """Fill in what the sources besides the index propose, or why they do not."""
         working = []
         for source, size, work in _table_work(wish, taste, tables):
             if size <= _IDS_ON_LOOP_MAX:
                 found.parts[source.name] = work()
             else:
                 working.append((source, self._start(work), _part(source, deadline)))
-        if taste.embedding is not None and pipeline.index.quota:
-            await self._search(found, wish, taste, _part(pipeline.index, deadline))
         for source, future, until in working:
             try:
                 found.parts[source.name] = await _done(future, until, "its part of the time is over")
             except DeadlineSpent as error:
                 found.failures[source.name] = error
-        found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
-        return found
 
     async def _search(self, found: Found, wish: Wish, taste: Taste, deadline: Deadline) -> None:
         """Fill in what the index found, or why it found nothing."""
@@ -153,7 +165,7 @@ def _merge(
     total = sum(len(part.keys) for part in parts)
     candidates = merge_candidates(parts, total if len(taste.excluded) else count)
     if len(taste.excluded):  # Each source has obeyed; that none forgets is worth a second look.
-        kept = np.flatnonzero(~np.isin(candidates.keys, taste.excluded))[:count]
+        kept = np.flatnonzero(~is_among(candidates.keys, taste.excluded))[:count]
         candidates = candidates.take(kept)
     return candidates, tables.texts_of(candidates.keys, texts) if is_text else {}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rangefinder.candidates import Proposals, similar_items
+from rangefinder.candidates import Proposals, is_among, similar_items
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import InputRefused
 from rangefinder.item_tables import ItemTables, Places
@@ -86,17 +86,21 @@ class ReleaseTables:
             embedding=embedding,
             seeds=seeds[: wish.pipeline.item_to_item.seed_count],
             excluded=excluded,
-            excluded_places=self._places(excluded),
+            excluded_places=self._known_places(excluded),
         )
 
     def _places(self, keys: Keys) -> Places:
         """Of the keys that the item tables know, each once, in their order."""
+        places = self._known_places(keys)
+        _, first = np.unique(places, return_index=True)
+        return places[np.sort(first)]
+
+    def _known_places(self, keys: Keys) -> Places:
+        """Of the keys that the item tables know: ascending where the keys are."""
         if self.items is None or not len(keys):
             return NO_PLACES
         places = self.items.places_of(keys)
-        places = places[places >= 0]
-        _, first = np.unique(places, return_index=True)
-        return places[np.sort(first)]
+        return places[places >= 0]
 
     def similar(self, taste: Taste, source: Source, quota: int) -> Proposals:
         """Items near those that the user had last."""
@@ -116,7 +120,7 @@ class ReleaseTables:
         enough = quota + len(taste.excluded_places)
         places, scores = self.items.popular[:enough], self.items.popular_scores[:enough]
         if len(taste.excluded_places):
-            kept = ~np.isin(places, taste.excluded_places)
+            kept = ~is_among(places, taste.excluded_places)
             places, scores = places[kept], scores[kept]
         return Proposals(source.name, self.items.keys[places[:quota]], scores[:quota], source.weight)
 

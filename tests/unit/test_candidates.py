@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rangefinder import candidates
-from rangefinder.candidates import Proposals, merge_candidates, similar_items
+from rangefinder.candidates import Proposals, is_among, merge_candidates, similar_items
 
 KEYS = st.lists(st.integers(0, 30), unique=True, max_size=12)
 SOURCES = st.lists(st.tuples(KEYS, st.sampled_from([0.1, 1.0, 2.0])), max_size=4)
@@ -83,3 +83,13 @@ def test_similar_items_add_up_over_the_seeds(
     expected = sorted(totals, key=lambda place: (-totals[place], place))[:count]
     assert expected == places.tolist()
     assert [totals[place] for place in expected] == scores.tolist()
+
+
+@given(
+    st.lists(st.integers(0, 2**64 - 1), max_size=30), st.sets(st.integers(0, 2**64 - 1), max_size=20)
+)
+def test_membership_is_that_of_a_set(values: list[int], others: set[int]) -> None:
+    """Whatever is looked for, and whether there is anything to look in or not."""
+    values += sorted(others)[:3]
+    found = is_among(np.array(values, np.uint64), np.array(sorted(others), np.uint64))
+    assert [value in others for value in values] == found.tolist()
