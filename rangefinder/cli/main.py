@@ -37,7 +37,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="rangefinder")
 def cli() -> None:
-    """Serve nearest neighbours from a cluster whose answers certify what they searched.
+    """Serve recommendations from a cluster whose answers certify what they rest on.
 
     \b
     From a file of embeddings to an answer:

@@ -1,7 +1,7 @@
 """Packed columns of parsed messages as arrays, without an object for each value.
 
 On the wire a packed repeated field is the bytes of a little-endian array; a message whose only field it
-is ends with them. Writing it again is one copy, reading it value by value twenty times as much.
+is ends with them. Writing it again is one copy; reading it makes an object of every value.
 """
 
 from collections.abc import Sequence
