@@ -15,6 +15,7 @@ from functools import partial
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import DeadlineSpent, Overloaded, RangefinderError, ReplicaUnavailable
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
+from router.batch_message import batch_content
 from router.choice import choose
 from router.coverage import ShardResult
 from router.health import SILENCE_S
@@ -105,15 +106,12 @@ class Gatherer:
             return
         number, self._next_id = self._next_id, self._next_id + 1
         self._batches[number] = batch
+        content = batch_content(self._epoch, [each.block for each in waiting])
         for node, shards in choice.shards_of_node.items():
             if self._asked_s.get(node, 0.0) <= self._links[node].last_heard_s:
                 self._asked_s[node] = batch.sent_s
-            batch.search_ids[node] = self._links[node].search(
-                self._epoch,
-                [each.block for each in waiting],
-                shards,
-                partial(self._on_answer, number, node),
-            )
+            on_answer = partial(self._on_answer, number, node)
+            batch.search_ids[node] = self._links[node].search(content, shards, on_answer)
         loop = asyncio.get_running_loop()
         self._out.add(number)
         late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)

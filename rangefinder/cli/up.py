@@ -179,6 +179,7 @@ def _configs(
         node_config = NodeConfig(
             name=node.name,
             listen=node.address,
+            search_port=0,
             map_file=map_file,
             release=order.release,
             metrics=next(free),

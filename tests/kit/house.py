@@ -54,6 +54,7 @@ MESSAGES = (
     *EDGE,
     "rangefinder/cli/connection.py",
     "rangefinder/cli/status.py",
+    "router/batch_message.py",
     "router/certificate.py",
     "router/cluster.py",
     "router/ranker_link.py",
@@ -70,7 +71,7 @@ MESSAGES = (
     "ranker_service/service.py",
     "ranker_service/wire.py",
     "shard_server/serve.py",
-    "shard_server/search_streams.py",
+    "shard_server/search_connections.py",
     "shard_server/service.py",
     "shard_server/wire.py",
 )

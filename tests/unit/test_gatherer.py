@@ -51,7 +51,7 @@ async def test_an_idle_gatherer_sends_at_once(cluster: FakeCluster) -> None:
     await started()
     sent = cluster.a.sent.get_nowait(), cluster.b.sent.get_nowait()
     assert [(6, ("s-0", "s-1"), [5]), (6, ("s-2", "s-3"), [5])] == [
-        (each.epoch, each.shards, each.queries) for each in sent
+        (each.batch.map_epoch, each.shards, each.queries) for each in sent
     ]
     cluster.a.answer(sent[0])
     assert not asked.done()
@@ -84,9 +84,7 @@ async def test_groups_never_share_a_batch(cluster: FakeCluster, other: Group) ->
     asked += [cluster.ask(2, group=other), cluster.ask(3), cluster.ask(4, group=other), cluster.ask(5)]
     batches = [(await cluster.answer_next())[0] for _ in range(3)]
     assert [[1], [2, 4], [3, 5]] == [batch.queries for batch in batches]
-    assert [[DEFAULT], [other] * 2, [DEFAULT] * 2] == [
-        [b.group for b in batch.blocks] for batch in batches
-    ]
+    assert [DEFAULT, other, DEFAULT] == [batch.group for batch in batches]
     assert [whole(query) for query in (1, 2, 3, 4, 5)] == [found(await each) for each in asked]
 
 
