@@ -41,17 +41,6 @@ def _fill_excluded(message: wire.SearchBatch, blocks: Sequence[QueryBlock]) -> N
 
 def answer_of(answer: wire.SearchAnswer) -> NodeAnswer:
     """A node's columns as padded matrices."""
-    counts = list(answer.item_counts)
-    keys = np.frombuffer(answer.keys, np.uint64)
-    scores = np.frombuffer(answer.scores, np.float32)
-    width = max(counts, default=0)
-    if counts.count(width) == len(counts):
-        hits = Hits(keys.reshape(len(counts), width), scores.reshape(len(counts), width))
-    else:
-        hits = Hits(np.zeros((len(counts), width), np.uint64), np.full((len(counts), width), NO_SCORE))
-        found = np.arange(width) < np.array(counts)[:, None]
-        hits.keys[found] = keys
-        hits.scores[found] = scores
     results = {
         outcome.shard: ShardResult(
             None if outcome.missed_reason else outcome.item_count,
@@ -60,5 +49,21 @@ def answer_of(answer: wire.SearchAnswer) -> NodeAnswer:
         )
         for outcome in answer.shards
     }
-    texts = dict(zip(keys.tolist(), answer.texts, strict=True)) if answer.texts else {}
-    return NodeAnswer(hits, texts, results, answer.queue_length)
+    texts: dict[int, bytes] = {}
+    if answer.texts:
+        texts = dict(zip(np.frombuffer(answer.keys, np.uint64).tolist(), answer.texts, strict=True))
+    return NodeAnswer(_hits_of(answer), texts, results, answer.queue_length)
+
+
+def _hits_of(answer: wire.SearchAnswer) -> Hits:
+    counts = list(answer.item_counts)
+    width = max(counts, default=0)
+    shape = len(counts), width
+    if counts.count(width) == len(counts):
+        keys = np.ndarray(shape, np.uint64, answer.keys)
+        return Hits(keys, np.ndarray(shape, np.float32, answer.scores))
+    hits = Hits(np.zeros(shape, np.uint64), np.full(shape, NO_SCORE))
+    found = np.arange(width) < np.array(counts)[:, None]
+    hits.keys[found] = np.frombuffer(answer.keys, np.uint64)
+    hits.scores[found] = np.frombuffer(answer.scores, np.float32)
+    return hits

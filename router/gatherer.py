@@ -60,6 +60,7 @@ class Gatherer:
         if not waiting.is_sent:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
+            self._watch_late()
         return await waiting.outcome
 
     def _send_next(self) -> None:
@@ -112,11 +113,10 @@ class Gatherer:
                 self._asked_s[node] = batch.sent_s
             on_answer = partial(self._on_answer, number, node)
             batch.search_ids[node] = self._links[node].search(content, shards, on_answer)
-        loop = asyncio.get_running_loop()
         self._out.add(number)
-        late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)
-        batch.late = loop.call_later(late_s, self._on_late, number)
         self._arm_expiry(number, batch)
+        if self._queue:
+            self._watch_late()
 
     def _on_answer(self, number: int, node: str, answer: NodeAnswer | RangefinderError) -> None:
         batch = self._batches.get(number)
@@ -129,6 +129,16 @@ class Gatherer:
                     self.last_counts[shard] = result.item_count
         if not batch.unanswered:
             self._finish(number)
+
+    def _watch_late(self) -> None:
+        """Somebody waits: for the batches that are out no longer than until they are late."""
+        loop, now_s = asyncio.get_running_loop(), time.monotonic()
+        late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)
+        for number in self._out:
+            batch = self._batches[number]
+            if batch.late is None:
+                left_s = max(batch.sent_s + late_s - now_s, 0.0)
+                batch.late = loop.call_later(left_s, self._on_late, number)
 
     def _on_late(self, number: int) -> None:
         self._out.discard(number)
@@ -196,7 +206,7 @@ class Gatherer:
                 continue
             each.outcome.set_result(
                 BlockOutcome(
-                    hits=hits.rows(each.first_row, each.first_row + len(each.block.queries)),
+                    hits=hits if len(batch.waiting) == 1 else each.rows_of(hits),
                     texts=texts,
                     results=results,
                     queue_s=batch.sent_s - each.arrived_s,

@@ -218,15 +218,15 @@ class Answers:
 
 def search_of(batch: wire.SearchBatch, dimension: int) -> Search:
     """A batch off the wire as a search. Raises InvalidRequest."""
-    if not 1 <= batch.query_count <= 1024 or batch.query_count != len(batch.item_counts):
+    count, content = batch.query_count, batch.queries
+    if not 1 <= count <= 1024 or count != len(batch.item_counts):
         raise InvalidRequest("batch.query_count", "1 to 1024, one item count for each query")
-    queries = column(batch.queries, np.float32, "batch.queries")
-    if len(queries) != batch.query_count * dimension:
-        raise InvalidRequest("batch.queries", f"{len(queries)} values for {batch.query_count} queries")
+    if len(content) != 4 * count * dimension:
+        raise InvalidRequest("batch.queries", f"{len(content)} bytes for {count} queries")
     deadline = Deadline.after(min(batch.time_left_ms / 1000, _TIME_LEFT_S_MAX), time.monotonic)
     return Search(
-        queries=queries.reshape(-1, dimension),
-        wanted=np.array(batch.item_counts, np.int64),
+        queries=np.ndarray((count, dimension), np.float32, content),
+        wanted=np.array(list(batch.item_counts)),
         width=batch.search_width,
         exact=batch.exact,
         excluded=_excluded(batch),
@@ -247,8 +247,8 @@ def _excluded(batch: wire.SearchBatch) -> Sequence[Keys]:
 def _fill_columns(answer: wire.SearchAnswer, outcome: BatchOutcome) -> Keys:
     """Write the hits of all queries, one after another; returns their keys."""
     keys, scores = outcome.hits.keys, outcome.hits.scores
-    found = scores > NO_SCORE
-    if not found.all():
+    if scores.shape[1] and (scores[:, -1] == NO_SCORE).any():
+        found = scores > NO_SCORE
         answer.item_counts.extend(found.sum(axis=1).tolist())
         keys, scores = keys[found], scores[found]
     else:

@@ -199,7 +199,7 @@ class Service:
         """Admit a call, do its work, and end it with a status and a reason where that fails."""
         began_s, reason = time.monotonic(), "OK"
         try:
-            with self._admission.admitted():
+            with self._admission:
                 return await ungrouped(work())
         except RangefinderError as error:
             reason = error.reason
