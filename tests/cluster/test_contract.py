@@ -362,7 +362,7 @@ def on_the_wire(field: FieldDescriptor) -> tuple[object, ...]:
 
 
 def test_packed_twins_are_all_known() -> None:
-    """Every message of packed.proto is the twin of a public one, or wraps one that is written already."""
+    """Every message of packed.proto is the twin of a public one, or wraps one already written."""
     twins = (*TWINS, *PARTIAL_TWINS, packed_pb2.PackedSearchRequest)
     assert {packed.DESCRIPTOR.name for packed in twins} == set(
         packed_pb2.DESCRIPTOR.message_types_by_name
