@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from rangefinder.edge.channel import INTERNAL_BYTES_MAX, open_channel
-from rangefinder.edge.frames import Frames
+from rangefinder.edge.frames import Frames, connect
 from rangefinder.edge.status import error_with_reason, translated
 from rangefinder.errors import Internal, NotReady, RangefinderError, ReplicaUnavailable
 from rangefinder.internal.v1 import node_pb2 as wire
@@ -145,11 +145,10 @@ class NodeLink:
         """A connection that the node greeted: it is READY. One that is frozen says nothing."""
         with translated():
             status = await self.stub.GetNodeStatus(wire.GetNodeStatusRequest(), timeout=_GREETING_S_MAX)
-        loop = asyncio.get_running_loop()
         connection = NodeConnection(self)
         try:
             async with asyncio.timeout(_GREETING_S_MAX):
-                await loop.create_connection(lambda: connection, self._host, status.search_port)
+                await connect(connection, self._host, status.search_port)
                 await connection.has_begun.wait()
         except TimeoutError:
             connection.abort()

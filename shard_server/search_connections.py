@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from rangefinder.deadline import Deadline
 from rangefinder.edge.channel import INTERNAL_BYTES_MAX
-from rangefinder.edge.frames import Frames
+from rangefinder.edge.frames import Frames, listen
 from rangefinder.errors import AddressInUse, InvalidRequest, RangefinderError
 from rangefinder.internal.v1 import node_pb2 as wire
 from rangefinder.keys import Keys
@@ -42,16 +42,15 @@ class SearchConnections:
         self._node = node
         self._open: set[RouterConnection] = set()
         self._are_closed = asyncio.Event()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> None:
         """Accept connections; port 0 is a free one. Raises AddressInUse."""
-        loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._accept, host, port)
+            self._servers = await listen(self._accept, host, port)
         except OSError as error:
             raise AddressInUse(f"{host}:{port}: searches: {error.strerror}") from None
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = self._servers[0].sockets[0].getsockname()[1]
 
     def _accept(self) -> "RouterConnection":
         return RouterConnection(self)
@@ -71,8 +70,8 @@ class SearchConnections:
 
     async def drain(self, within_s: float) -> None:
         """Send routers elsewhere; what they sent is still answered. They close their connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._open):
             connection.send_message(wire.SearchResponse(draining=True))
         if self._open:
