@@ -1,8 +1,9 @@
 """One gatherer for the whole fan-out: while a batch is out, arriving queries wait for the next.
 
-An idle router sends at once; nothing waits for a timer. A batch that a node keeps for unusually long
-no longer holds up the next one: a slow or frozen node costs its own ranges, not everybody's time.
-Queries of a batch keep their own deadlines: each is answered, with what there is by then.
+More than one is out only where that helps (router/window.py). An idle router sends at once; nothing
+waits for a timer. A batch that a node keeps for unusually long no longer holds up the next one: a slow
+or frozen node costs its own ranges, not everybody's time. Queries of a batch keep their own deadlines:
+each is answered, with what there is by then.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from router.choice import choose
 from router.coverage import ShardResult
 from router.health import SILENCE_S
 from router.node_link import NodeLink
+from router.window import Window
 
 # When a batch counts as late: so many times the usual, within these bounds.
 _LATE_FACTOR = 4.0
@@ -42,6 +44,7 @@ class Gatherer:
         self._out: set[int] = set()
         self._batches: dict[int, Batch] = {}
         self._next_id = 1
+        self._window = Window(time.monotonic(), time.process_time())
         self._usual_s = 0.005
         self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
         self._random = random.Random()
@@ -64,8 +67,8 @@ class Gatherer:
         return await waiting.outcome
 
     def _send_next(self) -> None:
-        """Send what waits, as long as no batch is out that may soon be back."""
-        while self._queue and not self._out:
+        """Send what waits, as long as fewer batches are out than may be."""
+        while self._queue and len(self._out) < self._window.size:
             waiting = self._take()
             if waiting:
                 self._send(waiting)
@@ -124,6 +127,7 @@ class Gatherer:
             return  # Every caller has had an answer without it.
         batch.answers[node] = answer
         if isinstance(answer, NodeAnswer):
+            self._window.record(queue_length=answer.queue_length, waiting_rows=self.waiting_rows)
             for shard, result in answer.results.items():
                 if result.item_count is not None:
                     self.last_counts[shard] = result.item_count
@@ -184,6 +188,7 @@ class Gatherer:
         # Late ones count too, or nodes that became slower would be late for ever.
         took_s = min(time.monotonic() - batch.sent_s, _LATE_S_MAX)
         self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
+        self._window.adapt(time.monotonic(), time.process_time())
         self._resolve(batch, batch.waiting)
         self._send_next()
 

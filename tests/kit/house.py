@@ -32,6 +32,7 @@ PURE = (
     "router/health.py",
     "router/pipeline.py",
     "router/ranking.py",
+    "router/window.py",
     "shard_server/calibration.py",
     "shard_server/scoring.py",
     "training/evaluation.py",

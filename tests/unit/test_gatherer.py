@@ -8,6 +8,7 @@ import pytest
 
 from rangefinder.errors import DeadlineSpent, NotReady, Overloaded
 from router import gatherer as gatherer_module
+from router import window as window_module
 from router.batch import BATCH_ITEMS_MAX, Group
 from tests.unit.fake_nodes import (
     DEFAULT,
@@ -27,7 +28,8 @@ OTHERS = [Group("r-1", 20, False), Group("r-1", 0, True), Group("r-2", 0, False)
 
 @pytest.fixture(autouse=True)
 def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, no batch counts as late unless a test wants it."""
+    """However slow the machine, no batch counts as late unless a test wants it, and one is out."""
+    monkeypatch.setattr(window_module, "PERIOD_S", 60.0)
     monkeypatch.setattr(gatherer_module, "_LATE_S_MIN", 60.0)
     monkeypatch.setattr(gatherer_module, "_LATE_S_MAX", 60.0)
 
@@ -255,3 +257,23 @@ async def test_whatever_happens_every_caller_gets_its_own_rows(seed: int) -> Non
         server.cancel()
     await asyncio.wait(servers)
     assert cluster.is_idle
+
+
+async def test_two_batches_are_out_where_nodes_idle(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries that waited for a batch while no node had a queue: the next time they need not wait."""
+    monkeypatch.setattr(window_module, "PERIOD_S", 0.0)
+    monkeypatch.setattr(window_module, "BUSY_SHARE_MAX", 2.0)
+    asked = [cluster.ask(1)]
+    await started()
+    asked += [cluster.ask(2)]
+    await cluster.answer_next()
+    await started()
+    asked += [cluster.ask(3)]
+    sent = [await cluster.a.next_sent(), await cluster.a.next_sent()]
+    assert [[2], [3]] == [each.queries for each in sent]
+    for each in sent:
+        cluster.a.answer(each)
+        cluster.b.answer(await cluster.b.next_sent())
+    assert [whole(query) for query in (1, 2, 3)] == [found(await each) for each in asked]
