@@ -4,16 +4,18 @@ import asyncio
 
 from rangefinder.errors import NotReady, Overloaded
 
+# Long-lived calls hold no work by themselves, but memory, and they must not take the places of others.
+STREAMS_MAX = 256
 
-class Admission:
-    """Counts the calls of a server under way, so that they are bounded and can be waited for.
 
-    A context manager: each block holds one place. Entering raises Overloaded where all are taken,
-    NotReady while draining.
+class Places:
+    """A number of places. A context manager: each block holds one.
+
+    Entering raises Overloaded where all are taken, NotReady while draining.
     """
 
-    def __init__(self, calls_max: int) -> None:
-        self._calls_max, self._count = calls_max, 0
+    def __init__(self, what: str, count_max: int) -> None:
+        self._what, self._count_max, self._count = what, count_max, 0
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -21,8 +23,8 @@ class Admission:
     def __enter__(self) -> None:
         if self._closed:
             raise NotReady("this server is draining: ask another")
-        if self._count >= self._calls_max:
-            raise Overloaded(f"{self._calls_max} calls are under way: come back later")
+        if self._count >= self._count_max:
+            raise Overloaded(f"{self._count_max} {self._what} are under way: come back later")
         self._count += 1
         self._idle.clear()
 
@@ -36,5 +38,22 @@ class Admission:
         self._closed = True
 
     async def wait_idle(self) -> None:
-        """Return when no call is under way."""
+        """Return when none is held."""
         await self._idle.wait()
+
+
+class Admission:
+    """The calls of a server under way, so that they are bounded and can be waited for."""
+
+    def __init__(self, calls_max: int, streams_max: int = STREAMS_MAX) -> None:
+        self.calls, self.streams = Places("calls", calls_max), Places("streams", streams_max)
+
+    def close(self) -> None:
+        """Admit no more."""
+        self.calls.close()
+        self.streams.close()
+
+    async def wait_idle(self) -> None:
+        """Return when no call is under way."""
+        await self.calls.wait_idle()
+        await self.streams.wait_idle()
