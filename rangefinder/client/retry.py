@@ -22,7 +22,9 @@ ABSENT = (ReplicaUnavailable, NotReady, Draining)
 ATTEMPT_S_MIN = 0.002
 
 RETRY_SHARE = 0.2  # Of the requests.
-RETRY_RATE_MIN = 1.0  # A second, for clients that ask rarely.
+# A second, whatever the requests: one that asks rarely, or has just begun, may lose a whole stream of
+# 64 batches with its router. These three numbers are Finagle's, too.
+RETRY_RATE_MIN = 10.0
 MEMORY_S = 10.0  # How long a request that was not asked again lets another be.
 
 

@@ -31,15 +31,14 @@ class Routers:
         self._probing: dict[Router, asyncio.Task[None]] = {}
 
     def choose(self, user_id: str = "", tried: Router | None = None) -> Router:
-        """The first router of the user's order, or of the next turn, that is there and was not tried.
+        """The user's router, or the next in turn where there is no user, of those worth asking.
 
-        Where there is none, one that was left out: better than to refuse without having asked.
+        That is: not tried already, and not away; where there is none, better one that is than none.
         """
-        if len(self.all) == 1:
-            return self.all[0]
-        order = [self.all[place] for place in self._order(user_id)]
-        others = [router for router in order if router is not tried]
-        return next((router for router in others if not router.standing.is_away), others[0])
+        order = [self.all[place] for place in self._affinity.order(user_id)] if user_id else self.all
+        others = [router for router in order if router is not tried] or order
+        present = [router for router in others if not router.standing.is_away] or others
+        return present[0] if user_id else present[next(self._turns) % len(present)]
 
     async def ask(self, rpc: Rpc, request: Any, deadline_s: float, user_id: str = "") -> Any:
         """The answer of one router, or of a second one. Raises RangefinderError."""
@@ -56,17 +55,20 @@ class Routers:
     async def attempted(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         """Attempt it, and once more where that may help, is paid for, and there is time left."""
         self._budget.record_request(time.monotonic())
-        try:
-            return await attempt()
-        except RangefinderError as error:
-            pause_s = self._pause_s(error)
-            if pause_s is None or deadline.remaining_s() < pause_s + ATTEMPT_S_MIN:
-                raise
-            # What a draining router has not read was not run: it moves, and adds no load.
-            if not isinstance(error, Draining) and not self._budget.spend(time.monotonic()):
-                raise
-        await asyncio.sleep(pause_s)
-        return await attempt()
+        is_last = False
+        while True:
+            try:
+                return await attempt()
+            except RangefinderError as error:
+                pause_s = self._pause_s(error)
+                if pause_s is None or deadline.remaining_s() < pause_s + ATTEMPT_S_MIN:
+                    raise
+                # What a draining router has not read was not run: it moves on, and adds no load.
+                if not isinstance(error, Draining):
+                    if is_last or not self._budget.spend(time.monotonic()):
+                        raise
+                    is_last = True
+            await asyncio.sleep(pause_s)
 
     async def judged(self, router: Router, answer: Awaitable[T], deadline: Deadline) -> T:
         """The answer of a router, which adds to its standing."""
@@ -97,12 +99,6 @@ class Routers:
         await asyncio.gather(*self._probing.values(), return_exceptions=True)
         for router in self.all:
             await router.close()
-
-    def _order(self, user_id: str) -> Sequence[int]:
-        if user_id:
-            return self._affinity.order(user_id)
-        turn = next(self._turns)
-        return [(turn + place) % len(self.all) for place in range(len(self.all))]
 
     def _pause_s(self, error: RangefinderError) -> float | None:
         pause_s = pause_before_retry_s(error)
