@@ -18,6 +18,9 @@ from rangefinder.errors import (
 # The router is not there, or takes no more requests.
 ABSENT = (ReplicaUnavailable, NotReady, Draining)
 
+# What a draining router has not begun moves on, and adds no load: no retry, but not without end either.
+MOVE_COUNT_MAX = 4
+
 # An attempt that has less time left could not be answered.
 ATTEMPT_S_MIN = 0.002
 

@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from rangefinder.client.affinity import Affinity
-from rangefinder.client.retry import ABSENT, ATTEMPT_S_MIN, RetryBudget, pause_before_retry_s
+from rangefinder.client.retry import (
+    ABSENT,
+    ATTEMPT_S_MIN,
+    MOVE_COUNT_MAX,
+    RetryBudget,
+    pause_before_retry_s,
+)
 from rangefinder.client.router import Router, Rpc
 from rangefinder.deadline import Deadline
 from rangefinder.errors import DeadlineSpent, Draining, RangefinderError
@@ -55,7 +61,7 @@ class Routers:
     async def attempted(self, attempt: Callable[[], Awaitable[T]], deadline: Deadline) -> T:
         """Attempt it, and once more where that may help, is paid for, and there is time left."""
         self._budget.record_request(time.monotonic())
-        is_last = False
+        moves = retries = 0
         while True:
             try:
                 return await attempt()
@@ -63,11 +69,12 @@ class Routers:
                 pause_s = self._pause_s(error)
                 if pause_s is None or deadline.remaining_s() < pause_s + ATTEMPT_S_MIN:
                     raise
-                # What a draining router has not read was not run: it moves on, and adds no load.
-                if not isinstance(error, Draining):
-                    if is_last or not self._budget.spend(time.monotonic()):
-                        raise
-                    is_last = True
+                if isinstance(error, Draining) and moves < MOVE_COUNT_MAX:
+                    moves += 1
+                elif retries == 0 and self._budget.spend(time.monotonic()):
+                    retries += 1
+                else:
+                    raise
             await asyncio.sleep(pause_s)
 
     async def judged(self, router: Router, answer: Awaitable[T], deadline: Deadline) -> T:

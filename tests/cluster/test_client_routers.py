@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from rangefinder import Client, RangefinderError
-from rangefinder.errors import DeadlineSpent, InputRefused, NotReady, Overloaded, ReplicaUnavailable
+from rangefinder.errors import (
+    DeadlineSpent,
+    Draining,
+    InputRefused,
+    NotReady,
+    Overloaded,
+    ReplicaUnavailable,
+)
 from tests.kit.scripted_router import ScriptedRouter, fail, hang, running, three_routers
 from tests.kit.waiting import until, until_async
 
@@ -106,6 +113,17 @@ async def test_one_other_router_is_asked_where_that_may_help(
     assert [0, attempts - 1, 1] == counts
     if reason:
         assert reason == error.value.reason
+
+
+async def test_what_was_cut_off_moves_on_but_not_for_ever() -> None:
+    """CANCELLED comes of a server, or a proxy, that ends: four moves and one retry, then it is told."""
+    async with three_routers() as routers, client_of(routers) as client:
+        for router in routers:
+            router.script = fail("CANCELLED")
+        with pytest.raises(Draining):
+            await client.retrieve(QUERY)
+        attempts = sum(len(router.asked) for router in routers)
+    assert 1 + 4 + 1 == attempts
 
 
 async def test_the_only_router_is_asked_twice_too() -> None:
