@@ -44,6 +44,11 @@ class Connection:
         self.items: ItemServiceAsyncStub = ItemServiceStub(self.channel)
         self.clusters: ClusterServiceAsyncStub = ClusterServiceStub(self.channel)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it was lost, and could not be made again yet: a call would fail at once."""
+        return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
     async def ask(self, rpc: "Rpc", request: Any, deadline: Deadline) -> Any:
         """Raises RangefinderError."""
         call = rpc(self)(request, timeout=deadline.remaining_s())
@@ -81,9 +86,10 @@ class Router:
         self._connections: list[Connection] = []
 
     def connection(self) -> Connection:
-        """The least busy connection; a new one where all are busy and there may be more."""
-        best = min(self._connections, key=lambda each: each.in_flight, default=None)
-        if best is None or (best.in_flight and len(self._connections) < CONNECTION_COUNT):
+        """The least busy connection; a new one where none is idle, and there may be more."""
+        best = min(self._connections, key=lambda each: (each.is_broken, each.in_flight), default=None)
+        is_idle = best is not None and not best.in_flight and not best.is_broken
+        if best is None or (not is_idle and len(self._connections) < CONNECTION_COUNT):
             best = Connection(self.address)
             self._connections.append(best)
         return best

@@ -61,10 +61,13 @@ async def test_a_user_stays_with_a_router_and_comes_back_to_it() -> None:
                 return before == await homes(client, routers)
 
             await until_async(are_back, within_s=15, what="users are back")
+            # Also over those of its connections that gRPC lets rest after the failures.
+            stay = [await homes(client, routers) for _ in range(10)]
     assert {0, 1, 2} == set(before.values())
     moved = {user for user in USERS if before[user] != without[user]}
     assert {user for user in USERS if before[user] == 0} == moved
     assert without == starting
+    assert [before] * 10 == stay
 
 
 async def test_what_knows_no_user_takes_turns() -> None:

@@ -2,6 +2,7 @@
 where it was answered, and nothing is left behind."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -175,6 +176,27 @@ async def test_a_batch_has_its_own_deadline_and_is_dropped_by_a_message() -> Non
         await until(lambda: 2 == len(router.cancelled_ids), within_s=10, what="two cancels")
         assert 1 == router.under_way
     assert ([1, 2, 3], [1, 2]) == (router.batch_ids, router.cancelled_ids)
+
+
+async def test_a_stream_leaves_a_frozen_router() -> None:
+    """After three deadlines without a word batches go to the other router; the old call is ended."""
+
+    async def freeze(router: ScriptedRouter, requests: Requests, context: Context) -> None:
+        async for _ in router.read(requests):
+            router.is_ready = False
+
+    frozen, other = ScriptedRouter(stream_script=freeze), ScriptedRouter()
+    async with running(frozen), running(other), Client(frozen.address, other.address) as client:
+        async with client.stream() as first, client.stream() as second:  # One at each.
+            for stream in (first, second):
+                for _ in range(3):
+                    with contextlib.suppress(DeadlineSpent):
+                        await stream.retrieve_batch(queries(1), deadline_s=0.3)
+            count = len(other.batch_ids)
+            for stream in (first, second):
+                await stream.retrieve_batch(queries(1), deadline_s=DEADLINE_S)
+        await until(lambda: 0 == frozen.under_way, within_s=10, what="the old call is over")
+    assert (3, count + 2) == (len(frozen.batch_ids), len(other.batch_ids))
 
 
 async def test_a_batch_that_fails_does_not_end_the_stream() -> None:
