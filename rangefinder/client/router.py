@@ -14,6 +14,7 @@ from rangefinder.client.standing import Standing
 from rangefinder.deadline import Deadline
 from rangefinder.edge.channel import open_channel
 from rangefinder.edge.status import translated
+from rangefinder.errors import ReplicaUnavailable
 from rangefinder.v1.cluster_pb2_grpc import ClusterServiceStub
 from rangefinder.v1.item_pb2_grpc import ItemServiceStub
 from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceStub
@@ -39,7 +40,7 @@ class Connection:
 
     def __init__(self, address: str) -> None:
         self.channel = open_channel(address)
-        self.in_flight = 0
+        self.in_flight, self._is_closed = 0, False
         self.recommendations: RecommendationServiceAsyncStub = RecommendationServiceStub(self.channel)
         self.items: ItemServiceAsyncStub = ItemServiceStub(self.channel)
         self.clusters: ClusterServiceAsyncStub = ClusterServiceStub(self.channel)
@@ -62,8 +63,14 @@ class Connection:
 
         call.add_done_callback(finish)
         await finished
+        if self._is_closed and call.cancelled():
+            raise ReplicaUnavailable("the client was closed before the answer came")
         with translated():
             return await call
+
+    async def close(self) -> None:
+        self._is_closed = True
+        await self.channel.close()
 
     async def is_ready(self) -> bool:
         """Whether requests should come here. A server that does not speak of its health is ready."""
@@ -84,9 +91,12 @@ class Router:
     def __init__(self, address: str) -> None:
         self.address, self.standing = address, Standing()
         self._connections: list[Connection] = []
+        self._is_closed = False
 
     def connection(self) -> Connection:
         """The least busy connection; a new one where none is idle, and there may be more."""
+        if self._is_closed:
+            raise ReplicaUnavailable("the client is closed: make another")
         best = min(self._connections, key=lambda each: (each.is_broken, each.in_flight), default=None)
         is_idle = best is not None and not best.in_flight and not best.is_broken
         if best is None or (not is_idle and len(self._connections) < CONNECTION_COUNT):
@@ -95,5 +105,6 @@ class Router:
         return best
 
     async def close(self) -> None:
+        self._is_closed = True
         for connection in self._connections:
-            await connection.channel.close()
+            await connection.close()

@@ -35,6 +35,7 @@ class Routers:
         self._turns = itertools.count(random.randrange(len(self.all)))
         self._budget = RetryBudget(updated_s=time.monotonic())
         self._probing: dict[Router, asyncio.Task[None]] = {}
+        self._is_closed = False
 
     def choose(self, user_id: str = "", tried: Router | None = None) -> Router:
         """The user's router, or the next in turn where there is no user, of those worth asking.
@@ -101,6 +102,7 @@ class Routers:
             self._probe(router)
 
     async def close(self) -> None:
+        self._is_closed = True
         for probing in self._probing.values():
             probing.cancel()
         await asyncio.gather(*self._probing.values(), return_exceptions=True)
@@ -116,7 +118,7 @@ class Routers:
 
     def _probe(self, router: Router) -> None:
         """Ask after a router until it is ready; not after the only one, which is asked anyway."""
-        if len(self.all) > 1:
+        if len(self.all) > 1 and not self._is_closed:
             self._probing[router] = asyncio.create_task(
                 self._until_back(router), name=f"probe-{router.address}"
             )

@@ -30,6 +30,7 @@ class RetrieveStream:
         self._call: StreamCall | None = None  # The one for the next batch.
         self._calls: set[StreamCall] = set()  # With those that are about to end.
         self._useless_count, self._reopen_at_s = 0, 0.0
+        self._is_closed = False
 
     async def retrieve_batch(
         self,
@@ -64,6 +65,7 @@ class RetrieveStream:
 
     async def close(self) -> None:
         """End all calls; what is under way fails."""
+        self._is_closed = True
         await asyncio.gather(*(call.close(_CLOSE_S_MAX) for call in self._calls))
 
     async def _take_credit(self, deadline: Deadline) -> None:
@@ -84,6 +86,8 @@ class RetrieveStream:
     async def _usable_call(self, deadline: Deadline) -> StreamCall:
         """The call in use, or a new one, which may have to wait."""
         while (call := self._call_in_use()) is None:
+            if self._is_closed:
+                raise ReplicaUnavailable("the stream is closed: open another")
             pause_s = self._reopen_at_s - time.monotonic()
             if pause_s <= 0:
                 return self._open()

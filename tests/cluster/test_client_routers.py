@@ -18,7 +18,7 @@ from rangefinder.errors import (
     Overloaded,
     ReplicaUnavailable,
 )
-from tests.kit.scripted_router import ScriptedRouter, fail, hang, running, three_routers
+from tests.kit.scripted_router import ScriptedRouter, fail, hang, running, silent, three_routers
 from tests.kit.waiting import until, until_async
 
 USERS = [f"user-{number}" for number in range(60)]
@@ -214,6 +214,26 @@ async def test_a_caller_that_gives_up_cancels_no_call() -> None:
         release.set()
         await until(lambda: router.under_way == 0, within_s=10, what="all calls are over")
     assert (20, 0) == (sum(task.cancelled() for task in asking), router.cut_off)
+
+
+async def test_what_is_under_way_when_a_client_is_closed_fails() -> None:
+    """Calls, batches, and what is asked later, with an error of ours: nobody's task is cancelled."""
+    routers = [ScriptedRouter(script=hang, stream_script=silent) for _ in range(2)]
+    async with running(routers[0]), running(routers[1]):
+        async with client_of(routers) as client, client.stream() as stream:
+            batches = [asyncio.create_task(stream.retrieve_batch([QUERY])) for _ in range(5)]
+            calls = [asyncio.create_task(client.retrieve(QUERY)) for _ in range(5)]
+            await until(
+                lambda: sum(len(each.asked + each.batch_ids) for each in routers) == 10,
+                within_s=10,
+                what="all were asked",
+            )
+        late = [client.retrieve(QUERY), stream.retrieve_batch([QUERY])]
+        outcomes = await asyncio.gather(*batches, *calls, *late, return_exceptions=True)
+        await until(
+            lambda: sum(each.under_way for each in routers) == 0, within_s=5, what="no call is left"
+        )
+    assert {ReplicaUnavailable} == {type(outcome) for outcome in outcomes}
 
 
 async def test_a_closed_client_leaves_nothing() -> None:

@@ -24,6 +24,7 @@ from tests.kit.scripted_router import (
     answer_all,
     answer_to,
     running,
+    silent,
 )
 from tests.kit.waiting import until
 
@@ -181,11 +182,7 @@ async def test_a_batch_has_its_own_deadline_and_is_dropped_by_a_message() -> Non
 async def test_a_stream_leaves_a_frozen_router() -> None:
     """After three deadlines without a word batches go to the other router; the old call is ended."""
 
-    async def freeze(router: ScriptedRouter, requests: Requests, context: Context) -> None:
-        async for _ in router.read(requests):
-            router.is_ready = False
-
-    frozen, other = ScriptedRouter(stream_script=freeze), ScriptedRouter()
+    frozen, other = ScriptedRouter(stream_script=silent), ScriptedRouter()
     async with running(frozen), running(other), Client(frozen.address, other.address) as client:
         async with client.stream() as first, client.stream() as second:  # One at each.
             for stream in (first, second):

@@ -100,6 +100,15 @@ async def answer_all(
         await context.write(answer_to(request))
 
 
+async def silent(
+    router: ScriptedRouter, requests: AsyncIterator[RetrieveStreamRequest], context: Context
+) -> None:
+    """The stream of a router that reads and does nothing more; from then on it is not ready either."""
+    async for _ in router.read(requests):
+        router.is_ready = False
+    await hang(context)
+
+
 def answer_to(request: RetrieveStreamRequest) -> RetrieveStreamResponse:
     """Items of a batch: one for each query, whose id is the id of the batch."""
     answer = RetrieveBatchResponse(item_counts=[1] * request.batch.queries.count)
