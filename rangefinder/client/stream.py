@@ -115,9 +115,10 @@ class RetrieveStream:
         return self._call
 
     def _take_leave(self, call: StreamCall) -> None:
-        """A call is over. One that has answered nothing is not followed by the next at once."""
+        """A call is over. Once every router had one that answered nothing, the next has to wait."""
         self._calls.discard(call)
         self._useless_count = 0 if call.has_answered else self._useless_count + 1
-        if self._useless_count:
-            delay_s = min(_REOPEN_S_MIN * 2 ** min(self._useless_count - 1, 10), _REOPEN_S_MAX)
+        rounds = self._useless_count - len(self._routers.all)
+        if rounds >= 0:
+            delay_s = min(_REOPEN_S_MIN * 2.0 ** min(rounds, 10), _REOPEN_S_MAX)
             self._reopen_at_s = time.monotonic() + delay_s * random.uniform(0.5, 1.0)
