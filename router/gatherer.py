@@ -15,6 +15,7 @@ from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import DeadlineSpent, Overloaded, RangefinderError, ReplicaUnavailable
+from rangefinder.telemetry.process import busy_s
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
 from router.batch_message import batch_content
 from router.choice import choose
@@ -44,8 +45,11 @@ class Gatherer:
         self._out: set[int] = set()
         self._batches: dict[int, Batch] = {}
         self._next_id = 1
-        self._window = Window(time.monotonic(), time.process_time())
+        self._window = Window(time.monotonic(), busy_s)
         self._usual_s = 0.005
+        # The last batch had several blocks: then those that arrived together with the next one, and are
+        # still to be read, are let in, too. It takes a turn of the loop, no time.
+        self._has_company = False
         self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
         self._random = random.Random()
         self.last_counts: dict[str, int] = {}
@@ -59,7 +63,10 @@ class Gatherer:
         waiting = Waiting(block, time.monotonic(), loop.create_future())
         self._queue.append(waiting)
         self.waiting_rows += len(block.queries)
-        self._send_next()
+        if self._has_company:
+            loop.call_soon(self._send_next)
+        else:
+            self._send_next()
         if not waiting.is_sent:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
@@ -117,6 +124,7 @@ class Gatherer:
             on_answer = partial(self._on_answer, number, node)
             batch.search_ids[node] = self._links[node].search(content, shards, on_answer)
         self._out.add(number)
+        self._has_company = len(waiting) > 1
         self._arm_expiry(number, batch)
         if self._queue:
             self._watch_late()
@@ -188,7 +196,7 @@ class Gatherer:
         # Late ones count too, or nodes that became slower would be late for ever.
         took_s = min(time.monotonic() - batch.sent_s, _LATE_S_MAX)
         self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
-        self._window.adapt(time.monotonic(), time.process_time())
+        self._window.adapt(time.monotonic())
         self._resolve(batch, batch.waiting)
         self._send_next()
 

@@ -6,21 +6,26 @@ by one while queries wait, no node has a queue, and this worker has processor ti
 batches; and it goes back by one for every period in which that is not so.
 """
 
+from collections.abc import Callable
+
 WINDOW_MAX = 8
 
 # Long enough for several batches and for a share of processor time that means something.
 PERIOD_S = 0.1
 
-# Busier than this, a worker is what the queries wait for: smaller batches would make it busier.
+# A worker that runs, or waits for a processor, for more of the time than this is what the queries wait
+# for: smaller batches would make it worse.
 BUSY_SHARE_MAX = 0.7
 
 
 class Window:
     """The number of batches out at once, adapted every tenth of a second."""
 
-    def __init__(self, now_s: float, cpu_s: float) -> None:
+    def __init__(self, now_s: float, busy_s: Callable[[], float]) -> None:
+        """busy_s: seconds for which this worker has run or waited for a processor, so far."""
         self.size = 1
-        self._began_s, self._began_cpu_s = now_s, cpu_s
+        self._busy_s = busy_s
+        self._began_s, self._began_busy_s = now_s, busy_s()
         self._node_queued, self._query_waited = False, False
 
     def record(self, *, queue_length: int, waiting_rows: int) -> None:
@@ -28,13 +33,14 @@ class Window:
         self._node_queued |= queue_length > 0
         self._query_waited |= waiting_rows > 0
 
-    def adapt(self, now_s: float, cpu_s: float) -> None:
-        """To be called after each batch; cpu_s is the processor time of this process so far."""
+    def adapt(self, now_s: float) -> None:
+        """To be called after each batch."""
         period_s = now_s - self._began_s
         if period_s < PERIOD_S:
             return
-        busy_share = (cpu_s - self._began_cpu_s) / period_s
+        busy_s = self._busy_s()
+        busy_share = (busy_s - self._began_busy_s) / period_s
         may_grow = self._query_waited and not self._node_queued and busy_share < BUSY_SHARE_MAX
         self.size = min(self.size + 1, WINDOW_MAX) if may_grow else max(self.size - 1, 1)
-        self._began_s, self._began_cpu_s = now_s, cpu_s
+        self._began_s, self._began_busy_s = now_s, busy_s
         self._node_queued = self._query_waited = False

@@ -1,5 +1,6 @@
 """What the operating system knows of this process. Only this file knows psutil."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Memory:
 
 
 _LIMIT_FILE = Path("/sys/fs/cgroup/memory.max")
+_SCHEDULED_FILE = Path("/proc/thread-self/schedstat")
 
 
 def memory() -> Memory:
@@ -27,6 +29,18 @@ def memory() -> Memory:
 def start_time_s() -> float:
     """When this process was started: seconds since 1970."""
     return float(psutil.Process().create_time())
+
+
+def busy_s() -> float:
+    """Seconds for which this process has run, and its calling thread has waited for a processor.
+
+    Waiting is known on Linux alone (/proc/thread-self/schedstat, in nanoseconds).
+    """
+    try:
+        waited_ns = int(_SCHEDULED_FILE.read_text().split()[1])
+    except (OSError, IndexError):
+        waited_ns = 0
+    return time.process_time() + waited_ns / 1e9
 
 
 def _limit() -> int:

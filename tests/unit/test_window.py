@@ -1,19 +1,34 @@
 """How many batches are out: more only where that helps, and back again."""
 
+import time
+from dataclasses import dataclass
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rangefinder.telemetry.process import busy_s
 from router.window import BUSY_SHARE_MAX, PERIOD_S, WINDOW_MAX, Window
 
 
-def lived(window: Window, periods: int, *, queue: int, waiting: int, busy: float) -> list[int]:
+@dataclass(slots=True)
+class Processor:
+    """How long the worker has been busy."""
+
+    busy_s: float = 3.0
+
+    def window(self) -> Window:
+        return Window(7.0, lambda: self.busy_s)
+
+
+def lived(
+    processor: Processor, window: Window, periods: int, *, queue: int, waiting: int, busy: float
+) -> list[int]:
     """The sizes over some periods that are all alike."""
-    sizes = []
-    began_s, began_cpu_s = window._began_s, window._began_cpu_s
+    sizes, began_s = [], window._began_s
     for period in range(1, periods + 1):
         window.record(queue_length=queue, waiting_rows=waiting)
-        passed_s = period * PERIOD_S * 1.01
-        window.adapt(began_s + passed_s, began_cpu_s + passed_s * busy)
+        processor.busy_s += PERIOD_S * 1.01 * busy
+        window.adapt(began_s + period * PERIOD_S * 1.01)
         sizes.append(window.size)
     return sizes
 
@@ -21,35 +36,47 @@ def lived(window: Window, periods: int, *, queue: int, waiting: int, busy: float
 def test_it_grows_while_queries_wait_for_idle_nodes() -> None:
     """By one a period, to its bound."""
     expected = [min(1 + period, WINDOW_MAX) for period in range(1, 13)]
-    window = Window(7.0, 3.0)
-    assert expected == lived(window, 12, queue=0, waiting=5, busy=0.2)
+    processor = Processor()
+    window = processor.window()
+    assert expected == lived(processor, window, 12, queue=0, waiting=5, busy=0.2)
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.floats(0, 1))
 def test_it_stays_within_bounds(queue: int, waiting: int, busy: float) -> None:
     """Whatever happens; and one batch at a time is where it rests."""
-    window = Window(7.0, 3.0)
-    lived(window, 20, queue=0, waiting=1, busy=0.0)
-    for size in lived(window, 20, queue=queue, waiting=waiting, busy=busy):
+    processor = Processor()
+    window = processor.window()
+    lived(processor, window, 20, queue=0, waiting=1, busy=0.0)
+    for size in lived(processor, window, 20, queue=queue, waiting=waiting, busy=busy):
         assert 1 <= size <= WINDOW_MAX
-    assert lived(window, WINDOW_MAX, queue=1, waiting=waiting, busy=busy)[-1] == 1
+    assert lived(processor, window, WINDOW_MAX, queue=1, waiting=waiting, busy=busy)[-1] == 1
 
 
 def test_it_goes_back_where_more_batches_do_not_help() -> None:
     """Where nodes have queues, nobody waits, or the worker itself is busy."""
     for queue, waiting, busy in ((1, 5, 0.2), (0, 0, 0.2), (0, 5, BUSY_SHARE_MAX + 0.1)):
-        window = Window(7.0, 3.0)
-        lived(window, 4, queue=0, waiting=5, busy=0.2)
+        processor = Processor()
+        window = processor.window()
+        lived(processor, window, 4, queue=0, waiting=5, busy=0.2)
         assert 1 < window.size
-        assert [1] * 3 == lived(window, 10, queue=queue, waiting=waiting, busy=busy)[-3:]
+        assert [1] * 3 == lived(processor, window, 10, queue=queue, waiting=waiting, busy=busy)[-3:]
 
 
 def test_a_short_time_changes_nothing() -> None:
     """Of several batches within a period the worst counts, at its end."""
-    window = Window(7.0, 3.0)
+    processor = Processor()
+    window = processor.window()
     for step in range(9):
         window.record(queue_length=int(step == 4), waiting_rows=3)
-        window.adapt(7.0 + PERIOD_S * step / 10, 3.0)
+        window.adapt(7.0 + PERIOD_S * step / 10)
         assert 1 == window.size
-    window.adapt(7.0 + PERIOD_S * 1.1, 3.0)
+    window.adapt(7.0 + PERIOD_S * 1.1)
     assert 1 == window.size
+
+
+def test_waiting_for_a_processor_is_being_busy() -> None:
+    """What a window goes by never goes back, and grows while this process works."""
+    before_s, began_s = busy_s(), time.process_time()
+    while time.process_time() - began_s < 0.02:
+        pass
+    assert busy_s() - before_s >= 0.02
