@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 PURE = (
     "rangefinder/candidates.py",
     "rangefinder/cluster_map.py",
+    "rangefinder/concurrency_limit.py",
     "rangefinder/deadline.py",
     "rangefinder/errors.py",
     "rangefinder/hashing.py",
