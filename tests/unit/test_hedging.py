@@ -130,7 +130,9 @@ def test_a_batch_is_over_when_nothing_more_can_come(
         assert_state(attempts, under_way, answered)
 
 
-def assert_state(attempts: Attempts, under_way: Mapping[int, Sequence[str]], answered: set[str]) -> None:
+def assert_state(
+    attempts: Attempts, under_way: Mapping[int, Sequence[str]], answered: set[str]
+) -> None:
     """What is owed is what was asked for and not answered; lost are those that owe nothing."""
     for number, shards in under_way.items():
         assert [name for name in shards if name not in answered] == attempts.owed(number)
