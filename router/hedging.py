@@ -1,0 +1,76 @@
+"""When a node's part of a batch is asked of other replicas too, or instead. Pure.
+
+Hedges hide the seconds until the choice has turned away from a node that became slow; see "The Tail at
+Scale" (Dean and Barroso, 2013).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rangefinder.cluster_map import Shard
+from rangefinder.errors import RangefinderError
+
+HEDGE_S_MIN = 0.002  # Less is noise of the event loop.
+
+# A third of the time left: of 200 ms, two thirds are enough for the hedge.
+_LEFT_SHARE_MAX = 1 / 3
+
+# A node is late by its own 95th percentile; but one that has been slow for long would never be late by
+# its own, so twice that of the fastest other replica is late, too.
+_OTHERS_FACTOR = 2.0
+
+_TIMER_S = 0.001  # So much too early may a timer be.
+
+RETRY_S_MIN = 0.002  # With less time left no node answers.
+
+
+def hedge_delay_s(own_p95_s: float, others_p95_s: float, left_s: float) -> float:
+    """How long to wait for a node. Percentiles are 0 where they are not known.
+
+    others_p95_s: of the fastest of the nodes that could answer in its place.
+    """
+    known = [each for each in (own_p95_s, _OTHERS_FACTOR * others_p95_s) if each > 0.0]
+    return min(max(min(known, default=left_s), HEDGE_S_MIN), left_s * _LEFT_SHARE_MAX)
+
+
+def look_again_s(waited_s: float, allowed_s: float) -> float:
+    """How much longer to wait where the budget had no hedge to give: as long again, or to half-time."""
+    to_half_s = allowed_s / 2 - waited_s
+    longer_s = min(waited_s, to_half_s) if to_half_s > _TIMER_S else waited_s
+    return max(longer_s, _TIMER_S)
+
+
+def is_given_up(waited_s: float, allowed_s: float, *, is_silent: bool) -> bool:
+    """Whether a node is taken for failed at half-time, so that asking others is a retry, not a hedge.
+
+    is_silent: nothing was heard of it since it was asked. One that is merely late is hedged.
+    """
+    return is_silent and allowed_s / 2 - waited_s <= _TIMER_S
+
+
+def others_p95_s(node: str, shards: Iterable[Shard], p95_s: Mapping[str, float]) -> float:
+    """The lowest 95th percentile of the usable nodes that hold one of the shards; 0: not known."""
+    known = [
+        p95_s[replica.node]
+        for shard in shards
+        for replica in shard.replicas
+        if replica.node != node and p95_s.get(replica.node, 0.0) > 0.0
+    ]
+    return min(known, default=0.0)
+
+
+def without(costs: Mapping[str, float], tried: Iterable[str]) -> dict[str, float]:
+    """Costs for the choice of a hedge or a retry: nobody is asked twice."""
+    left = dict(costs)
+    for node in tried:
+        left.pop(node, None)
+    return left
+
+
+def may_retry(error: RangefinderError, left_s: float) -> bool:
+    """Whether another replica is worth asking: only where this one could not take the work at all."""
+    return error.status == "UNAVAILABLE" and left_s >= RETRY_S_MIN
+
+
+def queries_of(shards: Sequence[str], part: Sequence[str], query_count: int) -> int:
+    """What asking others for some shards of a node's part costs the budget, at least 1."""
+    return max(1, round(query_count * len(shards) / len(part)))
