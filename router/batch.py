@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rangefinder.deadline import Deadline
-from rangefinder.errors import DeadlineSpent, RangefinderError
+from rangefinder.errors import DeadlineSpent
 from rangefinder.keys import Keys
 from rangefinder.merge import Hits, merge_hits, no_hits
+from router.attempts import Attempts
 from router.coverage import ShardResult
 
 # Items that the queries of a batch may want in all, be they of one request or of many: with the longest
@@ -87,19 +88,24 @@ class Waiting:
             self.expiry.cancel()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """Blocks of one group, sent to every node of the choice at once."""
 
     waiting: list[Waiting]
-    shards_of_node: Mapping[str, Sequence[str]]
-    results: dict[str, ShardResult]  # Of shards that nobody could be asked for.
+    content: bytes  # As a message to nodes.
+    query_count: int
     sent_s: float
-    answers: dict[str, NodeAnswer | RangefinderError] = field(default_factory=dict)
-    search_ids: dict[str, int] = field(default_factory=dict)
-    silent: set[str] = field(default_factory=set)  # Nodes whose silence was counted: once a batch.
+    ends_at_s: float  # The last of its deadlines.
+    attempts: Attempts = field(default_factory=Attempts)
+    search_ids: dict[int, int] = field(default_factory=dict)  # By number of the attempt, as below.
+    timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)  # Those whose silence was counted.
+    answers: list[NodeAnswer] = field(default_factory=list)
+    results: dict[str, ShardResult] = field(default_factory=dict)
     late: asyncio.TimerHandle | None = None
     expiry: asyncio.TimerHandle | None = None
+    is_resolved: bool = False
 
     @property
     def wanted(self) -> npt.NDArray[np.int64]:
@@ -110,30 +116,31 @@ class Batch:
         counts = [each.block.item_count for each in self.waiting]
         return np.repeat(counts, [len(each.block.queries) for each in self.waiting])
 
-    @property
-    def unanswered(self) -> list[str]:
-        """Nodes that have neither answered nor failed."""
-        return [node for node in self.shards_of_node if node not in self.answers]
+    def record(self, results: Mapping[str, ShardResult]) -> None:
+        """What became of some shards. What was searched stays so, whatever comes later."""
+        for name, result in results.items():
+            known = self.results.get(name)
+            if known is None or known.missed_reason:
+                self.results[name] = result
 
     def merged(self) -> tuple[Hits, Mapping[int, bytes]]:
         """The best of all answers there are, for every query of the batch."""
-        answers = [answer for answer in self.answers.values() if isinstance(answer, NodeAnswer)]
         texts: dict[int, bytes] = {}
-        for answer in answers:
+        for answer in self.answers:
             texts |= answer.texts
-        wanted = self.wanted
-        if not answers:
-            return no_hits(len(wanted)), texts
-        return merge_hits([answer.hits for answer in answers], wanted), texts
+        if not self.answers:
+            return no_hits(self.query_count), texts
+        return merge_hits([answer.hits for answer in self.answers], self.wanted), texts
 
-    def all_results(self) -> dict[str, ShardResult]:
+    def all_results(self) -> Mapping[str, ShardResult]:
         """What became of every shard, as far as is known now."""
-        results = dict(self.results)
-        for node, shards in self.shards_of_node.items():
-            answer = self.answers.get(node)
-            if isinstance(answer, NodeAnswer):
-                results |= answer.results
-                continue
-            reason = DeadlineSpent.reason if answer is None else answer.reason
-            results |= {shard: ShardResult(None, reason) for shard in shards}
-        return results
+        owed = [name for number in self.attempts.under_way for name in self.attempts.owed(number)]
+        if not owed:
+            return self.results
+        return self.results | dict.fromkeys(owed, ShardResult(None, DeadlineSpent.reason))
+
+    def cancel_timers(self) -> None:
+        """It is over."""
+        for timer in (self.late, self.expiry, *self.timers.values()):
+            if timer is not None:
+                timer.cancel()

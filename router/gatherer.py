@@ -7,20 +7,16 @@ each is answered, with what there is by then.
 """
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
-from rangefinder.errors import DeadlineSpent, Overloaded, RangefinderError, ReplicaUnavailable
+from rangefinder.errors import DeadlineSpent, Overloaded
 from rangefinder.telemetry.process import busy_s
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
 from router.batch_message import batch_content
-from router.choice import choose
-from router.coverage import ShardResult
-from router.health import SILENCE_S
+from router.dispatch import Dispatch
 from router.node_link import NodeLink
 from router.window import Window
 
@@ -33,25 +29,22 @@ _WAITING_ROWS_MAX = 10_000
 
 
 class Gatherer:
-    """Sends blocks of queries to the nodes in batches and merges what comes back."""
+    """Gathers blocks of queries into batches and merges what comes back."""
 
     def __init__(
         self, cluster_map: ClusterMap, links: Mapping[str, NodeLink], batch_rows_max: int
     ) -> None:
-        self._shards, self._epoch = cluster_map.serving_shards, cluster_map.epoch
-        self._links, self._rows_max = links, batch_rows_max
+        self._epoch, self._rows_max = cluster_map.epoch, batch_rows_max
+        self.dispatch = Dispatch(cluster_map, links, self._on_answer, self._on_over)
         self._queue: deque[Waiting] = deque()
         self.waiting_rows = 0
-        self._out: set[int] = set()
-        self._batches: dict[int, Batch] = {}
-        self._next_id = 1
+        self._out: set[Batch] = set()  # Those that hold up the next one.
+        self._batches: set[Batch] = set()
         self._window = Window(time.monotonic(), busy_s)
         self._usual_s = 0.005
         # The last batch had several blocks: then those that arrived together with the next one, and are
         # still to be read, are let in, too. It takes a turn of the loop, no time.
         self._has_company = False
-        self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
-        self._random = random.Random()
         self.last_counts: dict[str, int] = {}
 
     async def search(self, block: QueryBlock) -> BlockOutcome:
@@ -107,106 +100,77 @@ class Gatherer:
         return taken
 
     def _send(self, waiting: list[Waiting]) -> None:
-        usable = {name: link.in_flight for name, link in self._links.items() if link.is_usable}
-        numbers = [self._random.random() for _ in self._shards]
-        choice = choose(self._shards, usable, numbers)
-        missed = {name: ShardResult(None, ReplicaUnavailable.reason) for name in choice.unavailable}
-        batch = Batch(waiting, choice.shards_of_node, missed, time.monotonic())
-        if not choice.shards_of_node:
+        blocks = [each.block for each in waiting]
+        batch = Batch(
+            waiting=waiting,
+            content=batch_content(self._epoch, blocks),
+            query_count=sum(len(block.queries) for block in blocks),
+            sent_s=time.monotonic(),
+            ends_at_s=max(block.deadline.ends_at_s for block in blocks),
+        )
+        self.dispatch.send(batch)
+        if batch.attempts.is_over:
             self._resolve(batch, waiting)
             return
-        number, self._next_id = self._next_id, self._next_id + 1
-        self._batches[number] = batch
-        content = batch_content(self._epoch, [each.block for each in waiting])
-        for node, shards in choice.shards_of_node.items():
-            if self._asked_s.get(node, 0.0) <= self._links[node].last_heard_s:
-                self._asked_s[node] = batch.sent_s
-            on_answer = partial(self._on_answer, number, node)
-            batch.search_ids[node] = self._links[node].search(content, shards, on_answer)
-        self._out.add(number)
+        self._batches.add(batch)
+        self._out.add(batch)
         self._has_company = len(waiting) > 1
-        self._arm_expiry(number, batch)
+        self._arm_expiry(batch, waiting)
         if self._queue:
             self._watch_late()
 
-    def _on_answer(self, number: int, node: str, answer: NodeAnswer | RangefinderError) -> None:
-        batch = self._batches.get(number)
-        if batch is None:
-            return  # Every caller has had an answer without it.
-        batch.answers[node] = answer
-        if isinstance(answer, NodeAnswer):
-            self._window.record(queue_length=answer.queue_length, waiting_rows=self.waiting_rows)
-            for shard, result in answer.results.items():
-                if result.item_count is not None:
-                    self.last_counts[shard] = result.item_count
-        if not batch.unanswered:
-            self._finish(number)
+    def _on_answer(self, answer: NodeAnswer) -> None:
+        self._window.record(queue_length=answer.queue_length, waiting_rows=self.waiting_rows)
+        for shard, result in answer.results.items():
+            if result.item_count is not None:
+                self.last_counts[shard] = result.item_count
 
     def _watch_late(self) -> None:
         """Somebody waits: for the batches that are out no longer than until they are late."""
         loop, now_s = asyncio.get_running_loop(), time.monotonic()
         late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)
-        for number in self._out:
-            batch = self._batches[number]
+        for batch in self._out:
             if batch.late is None:
                 left_s = max(batch.sent_s + late_s - now_s, 0.0)
-                batch.late = loop.call_later(left_s, self._on_late, number)
+                batch.late = loop.call_later(left_s, self._on_late, batch)
 
-    def _on_late(self, number: int) -> None:
-        self._out.discard(number)
+    def _on_late(self, batch: Batch) -> None:
+        self._out.discard(batch)
         self._send_next()
 
-    def _arm_expiry(self, number: int, batch: Batch) -> None:
+    def _arm_expiry(self, batch: Batch, waiting: list[Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        left_s = min(each.block.deadline.remaining_s() for each in batch.waiting)
-        batch.expiry = loop.call_later(left_s, self._on_expiry, number)
+        left_s = min(each.block.deadline.remaining_s() for each in waiting)
+        batch.expiry = loop.call_later(max(left_s, 0.001), self._on_expiry, batch)
 
-    def _on_expiry(self, number: int) -> None:
+    def _on_expiry(self, batch: Batch) -> None:
         """Answer the blocks whose time is up with what there is; the others go on waiting."""
-        batch, now_s = self._batches[number], time.monotonic()
-        expired = [each for each in batch.waiting if each.block.deadline.is_spent()]
-        self._resolve(batch, expired)
-        self._record_silence(batch, now_s)
-        if all(each.outcome.done() for each in batch.waiting):
-            self._abandon(number)
-        else:
-            remaining = [each for each in batch.waiting if not each.outcome.done()]
-            left_s = min(each.block.deadline.remaining_s() for each in remaining)
-            loop = asyncio.get_running_loop()
-            batch.expiry = loop.call_later(max(left_s, 0.001), self._on_expiry, number)
-
-    def _record_silence(self, batch: Batch, now_s: float) -> None:
-        for node in batch.unanswered:
-            link = self._links[node]
-            is_silent = now_s - max(self._asked_s[node], link.last_heard_s) >= SILENCE_S
-            if is_silent and node not in batch.silent:
-                batch.silent.add(node)
-                link.health.record_failure(now_s)
-
-    def _abandon(self, number: int) -> None:
-        """Nobody waits any more: tell the nodes that have not answered."""
-        batch = self._forget(number)
-        for node in batch.unanswered:
-            self._links[node].cancel(batch.search_ids[node])
+        self._resolve(batch, [each for each in batch.waiting if each.block.deadline.is_spent()])
+        remaining = [each for each in batch.waiting if not each.outcome.done()]
+        if remaining:
+            self.dispatch.record_silence(batch, time.monotonic())
+            self._arm_expiry(batch, remaining)
+            return
+        self._forget(batch)
+        self.dispatch.expire(batch)
         self._send_next()
 
-    def _finish(self, number: int) -> None:
-        """All nodes have answered or failed."""
-        batch = self._forget(number)
+    def _on_over(self, batch: Batch) -> None:
+        """Every shard has an answer, or nobody is left to ask."""
+        self._forget(batch)
         # Late ones count too, or nodes that became slower would be late for ever.
-        took_s = min(time.monotonic() - batch.sent_s, _LATE_S_MAX)
+        now_s = time.monotonic()
+        took_s = min(now_s - batch.sent_s, _LATE_S_MAX)
         self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
-        self._window.adapt(time.monotonic())
+        self._window.adapt(now_s)
         self._resolve(batch, batch.waiting)
         self._send_next()
 
-    def _forget(self, number: int) -> Batch:
-        batch = self._batches.pop(number)
-        self._out.discard(number)
-        for timer in (batch.late, batch.expiry):
-            if timer is not None:
-                timer.cancel()
-        return batch
+    def _forget(self, batch: Batch) -> None:
+        batch.is_resolved = True
+        self._batches.discard(batch)
+        self._out.discard(batch)
+        batch.cancel_timers()
 
     def _resolve(self, batch: Batch, waiting: list[Waiting]) -> None:
         """Give callers what there is: hits of the answers, results of every shard."""

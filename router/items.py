@@ -1,6 +1,5 @@
 """ItemService as far as reading goes: GetItems, ScanItems."""
 
-import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -22,10 +21,10 @@ from rangefinder.keys import KEY_COUNT, Keys
 from rangefinder.v1 import item_pb2 as public
 from rangefinder.v1.types_pb2 import ItemIds
 from router.certificate import certificate_of
-from router.choice import choose
 from router.coverage import Coverage, ShardResult, cover
 from router.fan_out import fan_out
 from router.node_link import NodeLink
+from router.replicas import Replicas
 from router.requests import keys_of_ids
 
 ITEMS_MAX = 1_000
@@ -42,7 +41,7 @@ class ItemService:
 
     def __init__(self, cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:
         self._map, self._links = cluster_map, links
-        self._random = random.Random()
+        self._replicas = Replicas(cluster_map, links)
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -103,8 +102,7 @@ class ItemService:
         deadline: Deadline,
     ) -> tuple[dict[int, public.Item], dict[str, ShardResult]]:
         """Items by place in the request, and what became of each shard asked."""
-        usable = {name: link.in_flight for name, link in self._links.items() if link.is_usable}
-        choice = choose(asked, usable, [self._random.random() for _ in asked])
+        choice = self._replicas.choose(asked, time.monotonic())
         number_of = {shard.name: place for place, shard in enumerate(self._map.serving_shards)}
         asked_of = {
             node: np.flatnonzero(np.isin(places, [number_of[name] for name in names]))

@@ -23,6 +23,7 @@ from rangefinder.telemetry.logs import get_log
 from router.batch import NodeAnswer
 from router.batch_message import answer_of
 from router.health import NodeHealth
+from router.pace import NodePace
 
 if TYPE_CHECKING:  # It stands in the type stubs alone.
     from rangefinder.internal.v1.node_pb2_grpc import NodeServiceAsyncStub
@@ -39,7 +40,7 @@ class NodeLink:
     """A node as this router worker sees it."""
 
     def __init__(self, name: str, address: str) -> None:
-        self.name, self.health = name, NodeHealth()
+        self.name, self.health, self.pace = name, NodeHealth(), NodePace(time.monotonic())
         self.last_heard_s = 0.0
         self._host = address.rsplit(":", 1)[0]
         self._channel = open_channel(address, INTERNAL_BYTES_MAX)
@@ -48,13 +49,13 @@ class NodeLink:
         self._pings: dict[int, asyncio.Future[bool]] = {}
         self._next_id = 1
         self._connection: NodeConnection | None = None
-        self._is_open = False
+        self.is_open = False  # The node takes searches on the connection.
         self._log = get_log()
 
     @property
     def is_usable(self) -> bool:
         """Whether searches should be sent here."""
-        return self._is_open and not self.health.is_ejected
+        return self.is_open and not self.health.is_ejected
 
     @property
     def in_flight(self) -> int:
@@ -89,10 +90,11 @@ class NodeLink:
             await self._channel.close()
 
     async def watch(self) -> None:
-        """Probe the node while it is ejected, until cancelled."""
+        """Notice a node that is silent, and probe one that is ejected, until cancelled."""
         while True:
             await asyncio.sleep(_WATCH_S)
-            if not (self._is_open and self.health.is_probe_due(time.monotonic())):
+            self.health.look(time.monotonic())
+            if not (self.is_open and self.health.is_probe_due(time.monotonic())):
                 continue
             succeeded = await self._ping()
             self.health.record_probe(time.monotonic(), succeeded=succeeded)
@@ -105,18 +107,18 @@ class NodeLink:
         """What the node says."""
         self.last_heard_s = time.monotonic()
         if response.draining:
-            self._is_open = False
+            self.is_open = False
             self._log.info("node_draining", node=self.name)
         elif response.ready:
             self._answer_ping(response.search_id)
         elif on_answer := self._waiting.pop(response.search_id, None):
             on_answer(self._answer_of(response))
-        if not (self._is_open or self._waiting) and self._connection is not None:
+        if not (self.is_open or self._waiting) and self._connection is not None:
             self._connection.close()
 
     def lost(self, why: str) -> None:
         """The connection is over."""
-        self._is_open, self._connection = False, None
+        self.is_open, self._connection = False, None
         waiting, self._waiting = self._waiting, {}
         if waiting:
             self._log.warning("node_lost", node=self.name, searches=len(waiting), why=why)
@@ -133,8 +135,8 @@ class NodeLink:
         except Exception:  # A bug, but one of this node alone.
             self._log.exception("connection_failed", node=self.name)
             return
-        self._connection, self._is_open = connection, True
-        self.health.record_success()
+        self._connection, self.is_open = connection, True
+        self.health.record_ready(time.monotonic())
         self._log.info("node_connected", node=self.name)
         try:
             await connection.is_over.wait()

@@ -23,6 +23,7 @@ from router.coverage import ShardResult
 from router.gatherer import Gatherer
 from router.health import NodeHealth
 from router.node_link import NodeLink, OnAnswer
+from router.pace import NodePace
 
 DEFAULT = Group("r-1", 0, False)
 ITEMS_IN_SHARD = 7
@@ -56,13 +57,13 @@ class FakeNode:
     """What the gatherer sees of a node."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.health = name, NodeHealth()
+        self.name, self.health, self.pace = name, NodeHealth(), NodePace(time.monotonic())
         self.last_heard_s = 0.0
         self.is_open = True
         self.sent: asyncio.Queue[Sent] = asyncio.Queue()
         self.waiting: dict[int, Sent] = {}
         self.cancelled: list[int] = []
-        self._next_id = 1
+        self.next_id = 1
 
     @property
     def is_usable(self) -> bool:
@@ -73,8 +74,8 @@ class FakeNode:
         return len(self.waiting)
 
     def search(self, batch: bytes, shards: Sequence[str], on_answer: OnAnswer) -> int:
-        sent = Sent(self._next_id, SearchBatch.FromString(batch), tuple(shards), on_answer)
-        self._next_id += 1
+        sent = Sent(self.next_id, SearchBatch.FromString(batch), tuple(shards), on_answer)
+        self.next_id += 1
         self.waiting[sent.search_id] = sent
         self.sent.put_nowait(sent)
         return sent.search_id
@@ -115,10 +116,11 @@ class FakeNode:
 class FakeCluster:
     """Two nodes and a gatherer that asks them."""
 
-    def __init__(self, batch_rows_max: int = 100) -> None:
+    def __init__(self, batch_rows_max: int = 100, *, is_replicated: bool = False) -> None:
+        """is_replicated: every shard is on both nodes."""
         self.a, self.b = FakeNode("a"), FakeNode("b")
         links = cast(dict[str, NodeLink], {"a": self.a, "b": self.b})
-        self.gatherer = Gatherer(cluster_map(), links, batch_rows_max)
+        self.gatherer = Gatherer(cluster_map(is_replicated=is_replicated), links, batch_rows_max)
 
     @property
     def is_idle(self) -> bool:
@@ -153,7 +155,7 @@ class FakeCluster:
         return sent
 
 
-def cluster_map() -> ClusterMap:
+def cluster_map(*, is_replicated: bool = False) -> ClusterMap:
     quarter = 2**62
     shards = [name for names in SHARDS_OF_NODE.values() for name in names]
     node_of = {shard: node for node, names in SHARDS_OF_NODE.items() for shard in names}
@@ -167,7 +169,9 @@ def cluster_map() -> ClusterMap:
                 name=name,
                 key_start=place * quarter,
                 key_end=(place + 1) * quarter,
-                replicas=(Replica(node=node_of[name]),),
+                replicas=tuple(
+                    Replica(node=node) for node in "ab" if is_replicated or node == node_of[name]
+                ),
                 item_count=1,
             )
             for place, name in enumerate(shards)

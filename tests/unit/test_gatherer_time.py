@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rangefinder.errors import DeadlineSpent
+from router import dispatch as dispatch_module
 from router import gatherer as gatherer_module
 from router import window as window_module
 from router.health import FAILURE_COUNT_MAX
@@ -22,7 +23,7 @@ def set_times(patch: pytest.MonkeyPatch, *, late_s: float = 60.0, silence_s: flo
     """After how long a batch counts as late, and a node as silent."""
     patch.setattr(gatherer_module, "_LATE_S_MIN", late_s)
     patch.setattr(gatherer_module, "_LATE_S_MAX", late_s)
-    patch.setattr(gatherer_module, "SILENCE_S", silence_s)
+    patch.setattr(dispatch_module, "SILENCE_S", silence_s)
 
 
 @pytest.fixture(autouse=True)
