@@ -41,16 +41,21 @@ class NodeHealth:
     window_calls: int = 0
     window_failures: int = 0
 
+    def record_heard(self) -> None:
+        """The node has said something, whatever it was, and whether or not anybody waits for it."""
+        self.is_silent = False
+        self.owing_from_s = float("inf")
+
     def record_success(self) -> None:
         """An answer came. An ejected node stays out until its probe: it may answer every other call."""
-        self._heard()
+        self.record_heard()
         self.window_calls += 1
         if not self.is_ejected:
             self.failure_count = 0
 
     def record_failure(self, now_s: float) -> None:
         """A call failed with a word of the node, or with its connection."""
-        self._heard()
+        self.record_heard()
         self._count_failure(now_s)
 
     def record_silence(self, now_s: float) -> None:
@@ -59,7 +64,10 @@ class NodeHealth:
         self._count_failure(now_s)
 
     def record_lost(self, sent_s: float) -> None:
-        """Another replica has answered what this node was asked then; it has said nothing since."""
+        """Another replica has answered what this node was asked then; it has said nothing since.
+
+        The search must not be cancelled: a node that is spared an answer would seem to be silent.
+        """
         self.owing_from_s = min(self.owing_from_s, sent_s)
 
     def look(self, now_s: float) -> None:
@@ -70,7 +78,7 @@ class NodeHealth:
 
     def record_ready(self, now_s: float) -> None:
         """The node says that it is READY, on a new connection."""
-        self._heard()
+        self.record_heard()
         self.failure_count = 0
         self._take_back(now_s)
 
@@ -84,17 +92,13 @@ class NodeHealth:
         if not succeeded:
             self._eject(now_s)
             return
-        self._heard()
+        self.record_heard()
         self.failure_count = FAILURE_COUNT_MAX - 1
         self._take_back(now_s)
 
     def share(self, now_s: float) -> float:
         """In (0, 1]: how often the node is looked at, while it is eased in."""
         return min(max((now_s - self.eased_from_s) / SLOW_START_S, SHARE_MIN), 1.0)
-
-    def _heard(self) -> None:
-        self.is_silent = False
-        self.owing_from_s = float("inf")
 
     def _count_failure(self, now_s: float) -> None:
         if now_s - self.window_from_s >= WINDOW_S:

@@ -18,6 +18,9 @@ _LEFT_SHARE_MAX = 1 / 3
 # its own, so twice that of the fastest other replica is late, too.
 _OTHERS_FACTOR = 2.0
 
+# An answer that is ready at the last moment is late: so much is kept for its way, of little time less.
+_ANSWER_S, _ANSWER_SHARE_MAX = 0.005, 0.1
+
 _TIMER_S = 0.001  # So much too early may a timer be.
 
 RETRY_S_MIN = 0.002  # With less time left no node answers.
@@ -30,6 +33,11 @@ def hedge_delay_s(own_p95_s: float, others_p95_s: float, left_s: float) -> float
     """
     known = [each for each in (own_p95_s, _OTHERS_FACTOR * others_p95_s) if each > 0.0]
     return min(max(min(known, default=left_s), HEDGE_S_MIN), left_s * _LEFT_SHARE_MAX)
+
+
+def node_time_s(left_s: float) -> float:
+    """What a node is told that it has, of the time until its answer is needed here."""
+    return left_s - min(_ANSWER_S, left_s * _ANSWER_SHARE_MAX)
 
 
 def look_again_s(waited_s: float, allowed_s: float) -> float:

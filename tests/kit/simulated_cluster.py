@@ -153,7 +153,6 @@ class Sent:
     deadline_s: float
     attempts: Attempts = field(default_factory=Attempts)
     search_ids: dict[int, int] = field(default_factory=dict)  # By number of the attempt.
-    silent: set[int] = field(default_factory=set)
     is_resolved: bool = False
 
 
@@ -315,9 +314,11 @@ class SimulatedRouter:
             attempt = batch.attempts[number]
             node = self.nodes[attempt.node]
             is_silent = now_s - max(node.last_heard_s, attempt.sent_s) >= SILENCE_S
-            if is_silent and batch.attempts.owed(number):
-                self._record_failure(attempt.node, is_silent=True)
             self.pace[attempt.node].record_waiting(now_s, now_s - attempt.sent_s, attempt.ahead)
+            if not batch.attempts.owed(number):
+                continue  # Others have answered; what it says of itself is still awaited.
+            if is_silent:
+                self._record_failure(attempt.node, is_silent=True)
             node.cancel(batch.search_ids[number])
 
     def _resolve(self, batch: Sent) -> None:
@@ -409,6 +410,9 @@ def _begin(node: SimulatedNode, fault: Fault) -> None:
 
 
 def _end(router: SimulatedRouter, name: str) -> None:
-    router.nodes[name].fault = Fault.NONE
-    if not router.nodes[name].is_open:
+    node = router.nodes[name]
+    if node.fault is Fault.BLACK_HOLE:  # What it swallowed never comes; the connection is of no use.
+        node.close()
+    node.fault = Fault.NONE
+    if not node.is_open:
         router.reopen(name)

@@ -25,6 +25,7 @@ from router.hedging import (
     is_given_up,
     look_again_s,
     may_retry,
+    node_time_s,
     others_p95_s,
     queries_of,
     without,
@@ -61,6 +62,12 @@ def test_who_had_no_hedge_is_looked_at_again(delay_s: float, allowed_s: float) -
     assert len(looks_s) <= 20
     assert min(given_up) == pytest.approx(allowed_s / 2, abs=0.0011)
     assert not any(is_given_up(each, allowed_s, is_silent=False) for each in looks_s)
+
+
+@given(st.floats(0.0, 10.0))
+def test_a_node_has_less_time_than_is_left(left_s: float) -> None:
+    """5 ms less, or a tenth where that is less: what it answers in its time is here in ours."""
+    assert pytest.approx(max(left_s - 0.005, 0.9 * left_s)) == node_time_s(left_s)
 
 
 def test_others_are_those_that_hold_a_shard() -> None:
