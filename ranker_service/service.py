@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from rangefinder.deadline import Deadline
@@ -29,12 +30,14 @@ class RankingService:
         self._threads = ThreadPoolExecutor(thread_count or len(os.sched_getaffinity(0)), "score")
         self._ranker: Ranker | None = None
         self._under_way = 0  # Lists that are being ranked.
-        self._scored = metrics.counter(
+        counter = metrics.counter(
             "candidates_ranked", "Candidates of requests, by whether there was time.", ("outcome",)
         )
-        self._defaulted = metrics.counter(
+        self._scored, self._late = counter.labels("scored"), counter.labels("late")
+        defaulted = metrics.counter(
             "features_defaulted", "Feature values that were absent, by feature.", ("feature",)
         )
+        self._defaulted = cache(defaulted.labels)  # Found once, used for every list.
         self._log = get_log()
 
     def handlers(self) -> dict[str, Handler]:
@@ -62,14 +65,17 @@ class RankingService:
         card = ranker.card
         asked = asked_of(request, card, self._manifest)
         ranked = await self._ranked(ranker, asked.ranking, call.deadline.with_reserve())
-        self._scored.labels("scored").inc(ranked.scored_count)
-        if unscored_count := len(ranked.order) - ranked.scored_count:
-            self._scored.labels("late").inc(unscored_count)
-        answer = answer_of(asked, ranked, card)
-        for name, count in answer.defaulted_features.items():
-            self._defaulted.labels(name).inc(count)
+        self._count(ranked, card.feature_names)
         self._log.debug("ranked", request_id=asked.request_id, scored=ranked.scored_count)
-        return answer
+        return answer_of(asked, ranked, card)
+
+    def _count(self, ranked: Ranked, feature_names: Sequence[str]) -> None:
+        self._scored.inc(ranked.scored_count)
+        if unscored_count := len(ranked.order) - ranked.scored_count:
+            self._late.inc(unscored_count)
+        for name, count in zip(feature_names, ranked.features.default_counts.tolist(), strict=True):
+            if count:
+                self._defaulted(name).inc(count)
 
     async def _ranked(self, ranker: Ranker, ranking: Ranking, deadline: Deadline) -> Ranked:
         """On a thread; the usual list on the loop where it is alone: handing it over costs as much."""
