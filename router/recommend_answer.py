@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress
 
 from rangefinder.candidates import Candidates, Places
 from rangefinder.keys import IdKind, Keys, integers_of_keys
@@ -33,24 +34,28 @@ def add_items(
     response: public.RecommendResponse, ordered: Ordered, kind: IdKind, *, explain: bool
 ) -> None:
     """Append the items, best first."""
-    candidates, keys = ordered.candidates, ordered.keys
+    candidates, ranked_count = ordered.candidates, ordered.ranked_count
     is_proposed = candidates.source_ranks[ordered.places] > 0
     scores = candidates.scores[ordered.places]
     if ordered.ranking is not None:
-        scores[: ordered.ranked_count] = ordered.ranking.scores[: ordered.ranked_count]
+        scores[:ranked_count] = ordered.ranking.scores[:ranked_count]
     rows = zip(scores.tolist(), is_proposed.tolist(), strict=True)
     for place, (score, proposed) in enumerate(rows):
-        item = response.items.add(score=score, ranked=place < ordered.ranked_count)
-        item.sources.extend(
-            name for name, by_it in zip(candidates.sources, proposed, strict=True) if by_it
-        )
+        item = response.items.add()
+        item.score, item.ranked = score, place < ranked_count
+        item.sources.extend(compress(candidates.sources, proposed))
         if explain:
             _explain(item.explanation, ordered, place)
+    _name_items(response, ordered, kind)
+
+
+def _name_items(response: public.RecommendResponse, ordered: Ordered, kind: IdKind) -> None:
     if kind.is_integer:
-        for item, integer_id in zip(response.items, integers_of_keys(keys, kind).tolist(), strict=True):
+        ids = integers_of_keys(ordered.keys, kind).tolist()
+        for item, integer_id in zip(response.items, ids, strict=True):
             item.integer_id = integer_id
     else:
-        for item, key in zip(response.items, keys.tolist(), strict=True):
+        for item, key in zip(response.items, ordered.keys.tolist(), strict=True):
             item.text_id = ordered.texts[key].decode()
 
 
