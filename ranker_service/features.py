@@ -52,6 +52,7 @@ class CandidateColumns:
 class FeatureRows:
     """What the model is given, every value finite, and how much of it is default."""
 
+    names: tuple[str, ...]
     values: Floats  # Shape (candidates, features).
     default_counts: Counts  # Of each feature: values that were absent.
 
@@ -78,12 +79,13 @@ def known_features(sources: Sequence[str], item_features: Sequence[str]) -> froz
 
 def feature_rows(candidates: CandidateColumns, names: Sequence[str], defaults: Floats) -> FeatureRows:
     """The features of these names. What cannot be known takes its default: shape (features,)."""
-    layout = _layout(tuple(names), tuple(candidates.sources), tuple(candidates.item_feature_names))
+    own = tuple(names)
+    layout = _layout(own, tuple(candidates.sources), tuple(candidates.item_feature_names))
     columns = _computed(candidates, layout).take(layout.rows, axis=0)
     is_absent = np.isnan(columns)
     np.minimum(np.maximum(columns, -_LARGEST, out=columns), _LARGEST, out=columns)
     np.copyto(columns, defaults[:, None], where=is_absent)
-    return FeatureRows(np.ascontiguousarray(columns.T), is_absent.sum(axis=1))
+    return FeatureRows(own, np.ascontiguousarray(columns.T), is_absent.sum(axis=1))
 
 
 @lru_cache(_LAYOUTS_KEPT)

@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from rangefinder.deadline import Deadline
@@ -34,10 +33,13 @@ class RankingService:
             "candidates_ranked", "Candidates of requests, by whether there was time.", ("outcome",)
         )
         self._scored, self._late = counter.labels("scored"), counter.labels("late")
-        defaulted = metrics.counter(
-            "features_defaulted", "Feature values that were absent, by feature.", ("feature",)
+        self._defaulted: dict[str, int] = {}
+        metrics.counts(
+            "features_defaulted",
+            "Feature values that were absent, by feature.",
+            "feature",
+            lambda: self._defaulted,
         )
-        self._defaulted = cache(defaulted.labels)  # Found once, used for every list.
         self._log = get_log()
 
     def handlers(self) -> dict[str, Handler]:
@@ -65,17 +67,19 @@ class RankingService:
         card = ranker.card
         asked = asked_of(request, card, self._manifest)
         ranked = await self._ranked(ranker, asked.ranking, call.deadline.with_reserve())
-        self._count(ranked, card.feature_names)
+        self._count(ranked)
         self._log.debug("ranked", request_id=asked.request_id, scored=ranked.scored_count)
         return answer_of(asked, ranked, card)
 
-    def _count(self, ranked: Ranked, feature_names: Sequence[str]) -> None:
+    def _count(self, ranked: Ranked) -> None:
         self._scored.inc(ranked.scored_count)
         if unscored_count := len(ranked.order) - ranked.scored_count:
             self._late.inc(unscored_count)
-        for name, count in zip(feature_names, ranked.features.default_counts.tolist(), strict=True):
+        defaulted = self._defaulted
+        counts = ranked.features.default_counts.tolist()
+        for name, count in zip(ranked.features.names, counts, strict=True):
             if count:
-                self._defaulted(name).inc(count)
+                defaulted[name] = defaulted.get(name, 0) + count
 
     async def _ranked(self, ranker: Ranker, ranking: Ranking, deadline: Deadline) -> Ranked:
         """On a thread; the usual list on the loop where it is alone: handing it over costs as much."""

@@ -164,7 +164,7 @@ def _ranking_in(content: bytes, order: RankOrder, asked: PackedItemIds) -> Ranki
         answer = public.RankResponse.FromString(content)
     except DecodeError:
         raise InvalidRanking("the bytes are no RankResponse") from None
-    places, scores = _places(answer.items, asked), np.array(answer.scores, np.float32)
+    places, scores = _places(answer.items, asked), np.array(answer.scores[:], np.float32)
     require_ranking(places, scores, answer.scored_count, order.candidate_count, order.item_count)
     named = (answer.model, answer.model_version)
     if named != (order.release.ranker_model, order.release.ranker_model_version):
@@ -192,7 +192,7 @@ def _places(items: ItemIds, asked: PackedItemIds) -> Places:
 def _columns(
     columns: Mapping[str, public.FloatColumn], length: int, scored: slice
 ) -> dict[str, Scores]:
-    read = {name: np.array(column.values, np.float32) for name, column in columns.items()}
+    read = {name: np.array(column.values[:], np.float32) for name, column in columns.items()}
     if any(len(column) != length for column in read.values()):
         raise InvalidRanking("a column that does not stand beside the items")
     return {name: column[scored] for name, column in read.items()}

@@ -1,6 +1,6 @@
 """The items of a recommendation as messages: made for the few that are returned, not for candidates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -39,24 +39,25 @@ def add_items(
     scores = candidates.scores[ordered.places]
     if ordered.ranking is not None:
         scores[:ranked_count] = ordered.ranking.scores[:ranked_count]
-    rows = zip(scores.tolist(), is_proposed.tolist(), strict=True)
-    for place, (score, proposed) in enumerate(rows):
+    field = "integer_id" if kind.is_integer else "text_id"
+    proposers: dict[tuple[bool, ...], list[str]] = {}  # Of items that the same sources proposed.
+    rows = zip(_ids(ordered, kind), scores.tolist(), is_proposed.tolist(), strict=True)
+    for place, (item_id, score, proposed) in enumerate(rows):
         item = response.items.add()
+        setattr(item, field, item_id)
         item.score, item.ranked = score, place < ranked_count
-        item.sources.extend(compress(candidates.sources, proposed))
+        if (by := tuple(proposed)) not in proposers:
+            proposers[by] = [*compress(candidates.sources, proposed)]
+        item.sources.extend(proposers[by])
         if explain:
             _explain(item.explanation, ordered, place)
-    _name_items(response, ordered, kind)
 
 
-def _name_items(response: public.RecommendResponse, ordered: Ordered, kind: IdKind) -> None:
+def _ids(ordered: Ordered, kind: IdKind) -> Sequence[int | str]:
     if kind.is_integer:
-        ids = integers_of_keys(ordered.keys, kind).tolist()
-        for item, integer_id in zip(response.items, ids, strict=True):
-            item.integer_id = integer_id
-    else:
-        for item, key in zip(response.items, ordered.keys.tolist(), strict=True):
-            item.text_id = ordered.texts[key].decode()
+        integers: list[int] = integers_of_keys(ordered.keys, kind).tolist()
+        return integers
+    return [ordered.texts[key].decode() for key in ordered.keys.tolist()]
 
 
 def _explain(explanation: public.ItemExplanation, ordered: Ordered, place: int) -> None:
