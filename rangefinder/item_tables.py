@@ -78,5 +78,5 @@ class ItemTables:
         """The place of each key, -1 where the tables do not know it; shape of `keys`."""
         if not len(self.keys):
             return np.full(keys.shape, -1, np.int64)
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[places] == keys, places, -1)
+        places = self.keys.searchsorted(keys)
+        return np.where(self.keys.take(places, mode="clip") == keys, places, -1)

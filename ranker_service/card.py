@@ -95,6 +95,11 @@ class Card:
         return tuple(head.name for head in self.heads)
 
     @property
+    def weights(self) -> Floats:
+        """Of each head, where the request says nothing."""
+        return np.array([head.weight for head in self.heads], np.float32)
+
+    @property
     def defaults(self) -> Floats:
         """Of each feature."""
         return np.array([feature.default for feature in self.features], np.float32)

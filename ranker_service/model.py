@@ -37,13 +37,15 @@ class Model:
 
         A row's scores are the same bits whatever stands beside it.
         """
-        parts = [np.empty((0, len(self._heads)), np.float32)]
+        parts: list[Floats] = []
         for start in range(0, len(rows), CHUNK_ROWS):
             if deadline.is_spent():
                 break
-            chunk = {INPUT: rows[start : start + CHUNK_ROWS]}
-            parts.append(np.concatenate(self._session.run(self._heads, chunk), axis=1))
-        return np.concatenate(parts)
+            columns = self._session.run(self._heads, {INPUT: rows[start : start + CHUNK_ROWS]})
+            parts.append(columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1))
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([np.empty((0, len(self._heads)), np.float32), *parts])
 
 
 def _load(content: bytes, source: str) -> "onnxruntime.InferenceSession":

@@ -53,6 +53,8 @@ class Ranker:
     def __init__(self, card: Card, model: Model, tables: ItemTables | None) -> None:
         self.card, self._model, self._tables = card, model, tables
         self._names, self._defaults = card.feature_names, card.defaults
+        known = () if tables is None else tables.feature_names
+        self._columns = [known.index(name) for name in card.item_features] if known else []
 
     @classmethod
     def open(cls, root: Path, manifest: ReleaseManifest) -> "Ranker":
@@ -87,12 +89,12 @@ class Ranker:
         deadline.require_time_left()
         features = self._features(ranking)
         ready_s = deadline.clock()
-        heads = np.full((count, len(self.card.heads)), np.nan, np.float32)
-        found = self._model.score(features.values, deadline)
-        scored_count = len(found)
+        heads = self._model.score(features.values, deadline)
+        scored_count = len(heads)
         if count and not scored_count:
             raise DeadlineSpent(f"none of {count} candidates was scored in time: allow more")
-        heads[:scored_count] = found
+        if scored_count < count:
+            heads = np.pad(heads, ((0, count - scored_count), (0, 0)), constant_values=np.nan)
         scores = (heads * ranking.head_weights).sum(axis=1, dtype=np.float32)
         best_first = np.argsort(-scores[:scored_count], kind="stable")
         return Ranked(
@@ -116,13 +118,13 @@ class Ranker:
 
     def _item_features(self, ranking: Ranking) -> Floats:
         """Shape (candidates, features): as given, else as the release says, else NaN."""
-        names = self.card.item_features
-        rows = np.full((len(ranking.keys), len(names)), np.nan, np.float32)
-        if self._tables is not None and names:
-            places = self._tables.places_of(ranking.keys)
-            columns = [self._tables.feature_names.index(name) for name in names]
-            is_known = places >= 0
-            rows[is_known] = self._tables.features[places[is_known]][:, columns]
+        names, tables = self.card.item_features, self._tables
+        if tables is not None and len(tables.keys) and names:
+            places = tables.places_of(ranking.keys)
+            rows = tables.features[places[:, None], self._columns]
+            rows[places < 0] = np.nan
+        else:
+            rows = np.full((len(ranking.keys), len(names)), np.nan, np.float32)
         for name, given in ranking.item_features.items():
             column = rows[:, names.index(name)]
             np.copyto(column, given, where=~np.isnan(given))

@@ -112,7 +112,8 @@ def _ids(items: ItemIds, kind: IdKind) -> tuple[IdColumn, Keys]:
         raise InvalidRequest("items", f"{len(column)} candidates: at most {CANDIDATES_MAX}")
     ids = IdColumn(integers_of(items), [_text(text) for text in items.texts])
     keys = keys_of_integers(ids.integers, kind) if kind.is_integer else keys_of_texts(ids.texts)
-    if len(np.unique(keys)) < len(keys):
+    ascending = np.sort(keys)
+    if (ascending[1:] == ascending[:-1]).any():
         raise InvalidRequest("items", "an id stands there twice: send each candidate once")
     return ids, keys
 
@@ -167,6 +168,8 @@ def _require_no_infinity(field: str, values: Floats) -> None:
 
 def _head_weights(request: RankRequest, card: Card) -> Floats:
     """Of each head: as given, 0 where only others are; as the card says where none is."""
+    if not request.head_weights:
+        return card.weights
     given = dict(request.head_weights)
     for name, weight in given.items():
         if name not in card.head_names:
@@ -179,14 +182,13 @@ def _head_weights(request: RankRequest, card: Card) -> Floats:
                 "head_weights",
                 f"{name}: {weight} is not in [-{HEAD_WEIGHT_MAX:g}, {HEAD_WEIGHT_MAX:g}]",
             )
-    weights = [given.get(head.name, 0.0) if given else head.weight for head in card.heads]
-    return np.array(weights, np.float32)
+    return np.array([given.get(name, 0.0) for name in card.head_names], np.float32)
 
 
 def answer_of(asked: Asked, ranked: Ranked, card: Card) -> PackedRankResponse:
     """The answer in columns. Raises InvalidRequest where it exceeds what clients accept."""
     order = ranked.order[: asked.item_count]
-    names, absent = card.feature_names, ranked.features.default_counts.tolist()
+    names, absent = ranked.features.names, ranked.features.default_counts.tolist()
     response = PackedRankResponse(
         items=asked.ids.packed(order),
         scores=_bytes(ranked.scores[order]),

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from rangefinder.candidates import Candidates, Scores
+from rangefinder.candidates import Candidates, Places, Scores
 from rangefinder.cluster_map import Release
 from rangefinder.deadline import Clock
 from rangefinder.edge.channel import ANSWER_BYTES_MAX, open_channel
@@ -29,8 +29,8 @@ from rangefinder.errors import (
     RankerUnavailable,
     ReplicaUnavailable,
 )
-from rangefinder.internal.v1.packed_pb2 import PackedRankRequest
-from rangefinder.keys import IdKind, Keys, keys_of_integers, keys_of_texts
+from rangefinder.internal.v1.packed_pb2 import PackedItemIds, PackedRankRequest
+from rangefinder.keys import IdKind
 from rangefinder.telemetry.logs import get_log
 from rangefinder.v1 import ranking_pb2 as public
 from rangefinder.v1.types_pb2 import ItemIds
@@ -77,14 +77,15 @@ class RankerLink:
 
     async def rank(self, order: RankOrder, timeout_s: float) -> Ranking:
         """Have candidates ranked. Raises RangefinderError, whatever the ranker does."""
-        content = _message(order, self._id_kind).SerializeToString()
+        asked = packed_ids(order.candidates.keys[: order.candidate_count], self._id_kind, order.texts)
+        content = _message(order, asked).SerializeToString()
         if self._asked_s <= self._heard_s:
             self._asked_s = self._clock()
         self.in_flight += 1
         try:
             answer = await self._rank(content, timeout=timeout_s)
             self._heard_s = self._clock()
-            ranking = _ranking_in(answer, order, self._id_kind)
+            ranking = _ranking_in(answer, order, asked)
         except grpc.aio.AioRpcError as failure:
             raise self._failed(failure) from None
         except InvalidRanking:
@@ -142,11 +143,11 @@ class RankerLink:
             self._log.warning("ranker_left_out", ranker=self.address, why=why)
 
 
-def _message(order: RankOrder, kind: IdKind) -> PackedRankRequest:
+def _message(order: RankOrder, asked: PackedItemIds) -> PackedRankRequest:
     count, candidates = order.candidate_count, order.candidates
     return PackedRankRequest(
         request_id=order.request_id,
-        items=packed_ids(candidates.keys[:count], kind, order.texts),
+        items=asked,
         sources=candidates.sources,
         source_scores=candidates.source_scores[:count].astype("<f4", copy=False).tobytes(),
         model=order.release.ranker_model,
@@ -157,16 +158,14 @@ def _message(order: RankOrder, kind: IdKind) -> PackedRankRequest:
     )
 
 
-def _ranking_in(content: bytes, order: RankOrder, kind: IdKind) -> Ranking:
+def _ranking_in(content: bytes, order: RankOrder, asked: PackedItemIds) -> Ranking:
     """A ranker's answer as places in the list of candidates. Raises InvalidRanking."""
     try:
         answer = public.RankResponse.FromString(content)
     except DecodeError:
         raise InvalidRanking("the bytes are no RankResponse") from None
-    asked = order.candidates.keys[: order.candidate_count]
-    places = places_of(_keys(answer.items, kind), asked)
-    scores = np.array(answer.scores, np.float32)
-    require_ranking(places, scores, answer.scored_count, len(asked), order.item_count)
+    places, scores = _places(answer.items, asked), np.array(answer.scores[:], np.float32)
+    require_ranking(places, scores, answer.scored_count, order.candidate_count, order.item_count)
     named = (answer.model, answer.model_version)
     if named != (order.release.ranker_model, order.release.ranker_model_version):
         raise InvalidRanking(f"it ranked with {named}, not with the model of {order.release.name}")
@@ -182,16 +181,18 @@ def _ranking_in(content: bytes, order: RankOrder, kind: IdKind) -> Ranking:
     )
 
 
-def _keys(items: ItemIds, kind: IdKind) -> Keys:
-    if kind.is_integer:
-        return keys_of_integers(integers_of(items), kind)
-    return keys_of_texts([text.encode() for text in items.texts])
+def _places(items: ItemIds, asked: PackedItemIds) -> Places:
+    """The place of each item among those asked for, -1 where it is none of them."""
+    if asked.texts:
+        place_of = {text: place for place, text in enumerate(asked.texts)}
+        return np.array([place_of.get(text.encode(), -1) for text in items.texts], np.int64)
+    return places_of(integers_of(items), np.frombuffer(asked.integers, "<i8"))
 
 
 def _columns(
     columns: Mapping[str, public.FloatColumn], length: int, scored: slice
 ) -> dict[str, Scores]:
-    read = {name: np.array(column.values, np.float32) for name, column in columns.items()}
+    read = {name: np.array(column.values[:], np.float32) for name, column in columns.items()}
     if any(len(column) != length for column in read.values()):
         raise InvalidRanking("a column that does not stand beside the items")
     return {name: column[scored] for name, column in read.items()}

@@ -36,7 +36,8 @@ class Rankers:
             return None, [of_ranking(DeadlineSpent("no time was left to rank any"))]
         began_s = time.monotonic()
         try:
-            ranking = await self._ask(replace(order, candidate_count=count), deadline)
+            part = order if count == asked_count else replace(order, candidate_count=count)
+            ranking = await self._ask(part, deadline)
         except RangefinderError as error:
             return None, [of_ranking(error)]
         self._pace.record(ranking.scored_count, time.monotonic() - began_s)

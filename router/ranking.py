@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from rangefinder.candidates import Places, Scores
 from rangefinder.errors import InvalidRanking
-from rangefinder.keys import Keys
+from rangefinder.keys import IntegerIds
 
 # A call and what surrounds it take so long however few candidates there are.
 CALL_S = 0.002
@@ -60,11 +60,11 @@ def less_busy(in_flight: Mapping[str, int], number: float) -> list[str]:
     return sorted(pair, key=lambda name: in_flight[name])
 
 
-def places_of(keys: Keys, candidates: Keys) -> Places:
-    """The place of each key among the candidates, -1 where it is none of them."""
-    order = np.argsort(candidates)
-    places = order[np.minimum(np.searchsorted(candidates, keys, sorter=order), len(candidates) - 1)]
-    return np.where(candidates[places] == keys, places, -1)
+def places_of(ids: IntegerIds, candidates: IntegerIds) -> Places:
+    """The place of each id among the candidates, -1 where it is none of them."""
+    order = np.argsort(candidates, kind="stable")
+    places = order.take(candidates.searchsorted(ids, sorter=order), mode="clip")
+    return np.where(candidates[places] == ids, places, -1)
 
 
 def require_ranking(

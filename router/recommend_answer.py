@@ -1,7 +1,8 @@
 """The items of a recommendation as messages: made for the few that are returned, not for candidates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from rangefinder.candidates import Candidates, Places
 from rangefinder.keys import IdKind, Keys, integers_of_keys
@@ -33,25 +34,30 @@ def add_items(
     response: public.RecommendResponse, ordered: Ordered, kind: IdKind, *, explain: bool
 ) -> None:
     """Append the items, best first."""
-    candidates, keys = ordered.candidates, ordered.keys
+    candidates, ranked_count = ordered.candidates, ordered.ranked_count
     is_proposed = candidates.source_ranks[ordered.places] > 0
     scores = candidates.scores[ordered.places]
     if ordered.ranking is not None:
-        scores[: ordered.ranked_count] = ordered.ranking.scores[: ordered.ranked_count]
-    rows = zip(scores.tolist(), is_proposed.tolist(), strict=True)
-    for place, (score, proposed) in enumerate(rows):
-        item = response.items.add(score=score, ranked=place < ordered.ranked_count)
-        item.sources.extend(
-            name for name, by_it in zip(candidates.sources, proposed, strict=True) if by_it
-        )
+        scores[:ranked_count] = ordered.ranking.scores[:ranked_count]
+    field = "integer_id" if kind.is_integer else "text_id"
+    proposers: dict[tuple[bool, ...], list[str]] = {}  # Of items that the same sources proposed.
+    rows = zip(_ids(ordered, kind), scores.tolist(), is_proposed.tolist(), strict=True)
+    for place, (item_id, score, proposed) in enumerate(rows):
+        item = response.items.add()
+        setattr(item, field, item_id)
+        item.score, item.ranked = score, place < ranked_count
+        if (by := tuple(proposed)) not in proposers:
+            proposers[by] = [*compress(candidates.sources, proposed)]
+        item.sources.extend(proposers[by])
         if explain:
             _explain(item.explanation, ordered, place)
+
+
+def _ids(ordered: Ordered, kind: IdKind) -> Sequence[int | str]:
     if kind.is_integer:
-        for item, integer_id in zip(response.items, integers_of_keys(keys, kind).tolist(), strict=True):
-            item.integer_id = integer_id
-    else:
-        for item, key in zip(response.items, keys.tolist(), strict=True):
-            item.text_id = ordered.texts[key].decode()
+        integers: list[int] = integers_of_keys(ordered.keys, kind).tolist()
+        return integers
+    return [ordered.texts[key].decode() for key in ordered.keys.tolist()]
 
 
 def _explain(explanation: public.ItemExplanation, ordered: Ordered, place: int) -> None:

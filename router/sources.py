@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rangefinder.candidates import Candidates, Proposals, is_among, merge_candidates
+from rangefinder.candidates import Candidates, Proposals, merge_candidates, similar_effort
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.deadline import Deadline
 from rangefinder.errors import DeadlineSpent, RangefinderError, ReplicaUnavailable
@@ -144,10 +144,12 @@ class Sources:
 def _table_work(
     wish: Wish, taste: Taste, tables: ReleaseTables
 ) -> Iterator[tuple[Source, int, Callable[[], Proposals]]]:
-    """What is asked of the tables: by which source, how many ids it looks at, and how."""
+    """What is asked of the tables: by which source, how long that takes as a number of ids, and how."""
     similar, popular = wish.pipeline.item_to_item, wish.pipeline.popularity
     if tables.items is not None and len(taste.seeds) and similar.quota:
-        size = len(taste.seeds) * tables.items.neighbours.shape[1] + len(taste.excluded)
+        place_count, neighbour_count = tables.items.neighbours.shape
+        effort = similar_effort(place_count, len(taste.seeds) * neighbour_count)
+        size = effort + len(taste.excluded)
         yield similar, size, partial(tables.similar, taste, similar, _quota(similar, wish))
     if tables.has_popular and popular.quota:
         size = _quota(popular, wish) + len(taste.excluded)
@@ -162,11 +164,8 @@ def _merge(
     texts: Mapping[int, bytes],
     is_text: bool,
 ) -> tuple[Candidates, dict[int, bytes]]:
-    total = sum(len(part.keys) for part in parts)
-    candidates = merge_candidates(parts, total if len(taste.excluded) else count)
-    if len(taste.excluded):  # Each source has obeyed; that none forgets is worth a second look.
-        kept = np.flatnonzero(~is_among(candidates.keys, taste.excluded))[:count]
-        candidates = candidates.take(kept)
+    # Each source has obeyed what is excluded; that none forgets is worth a second look.
+    candidates = merge_candidates(parts, count, taste.excluded)
     return candidates, tables.texts_of(candidates.keys, texts) if is_text else {}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rangefinder.candidates import Proposals, is_among, similar_items
+from rangefinder.candidates import Proposals, distinct, is_among, similar_items
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import InputRefused
 from rangefinder.item_tables import ItemTables, Places
@@ -76,21 +76,30 @@ class ReleaseTables:
         seeds = self._places(wish.recent)
         if not len(seeds):  # None given, or none that the tables know.
             seeds = history
-        excluded = wish.excluded
-        if wish.exclude_seen and self.items is not None and len(history):
-            excluded = np.concatenate([excluded, self.items.keys[history]])
-        if len(excluded):
-            excluded = np.unique(excluded)
+        excluded, places = self._excluded(wish, history)
         return Taste(
             is_known=user is not None,
             embedding=embedding,
             seeds=seeds[: wish.pipeline.item_to_item.seed_count],
             excluded=excluded,
-            excluded_places=self._known_places(excluded),
+            excluded_places=places,
         )
+
+    def _excluded(self, wish: Wish, history: Places) -> tuple[Keys, Places]:
+        """What is never returned: keys, and the places of those that the item tables know."""
+        excluded = wish.excluded
+        if wish.exclude_seen and self.items is not None and len(history):
+            if not len(excluded):  # The usual request. Places ascend as their keys do.
+                places = distinct(history)
+                return self.items.keys[places], places
+            excluded = np.concatenate([excluded, self.items.keys[history]])
+        excluded = distinct(excluded)
+        return excluded, self._known_places(excluded)
 
     def _places(self, keys: Keys) -> Places:
         """Of the keys that the item tables know, each once, in their order."""
+        if not len(keys):
+            return NO_PLACES
         places = self._known_places(keys)
         _, first = np.unique(places, return_index=True)
         return places[np.sort(first)]

@@ -19,6 +19,7 @@ from rangefinder.metric import Metric
 from shard_server.scoring import Rows, row_lengths, score_rows
 
 RowNumbers = npt.NDArray[np.int64]
+Cells = tuple[npt.NDArray[np.int64], RowNumbers]  # Queries and rows.
 
 # Approximate scores are taken of so many queries and rows at once that an array of them stays in the
 # cache (1 MB), and leaves no holes in the heap of a node.
@@ -38,19 +39,26 @@ class Candidates:
         self._threshold = self._best[:, 0]  # is what an upper bound must reach.
         self._parts: list[tuple[RowNumbers, RowNumbers, Scores]] = []
 
-    def add(self, first_row: int, lower: Scores, upper: Scores, kept: npt.NDArray[np.bool_]) -> None:
+    def add(self, first_row: int, lower: Scores, upper: Scores, excluded: Cells) -> None:
         """Take a block of bounds, shape (queries, rows), of the rows from first_row on."""
-        lower = np.where(kept & np.isfinite(lower), lower, NO_SCORE)
-        pool = np.concatenate([self._best, lower], axis=1)
-        pool.partition(lower.shape[1], axis=1)
-        self._best = pool[:, lower.shape[1] :].copy()
-        self._threshold = pool[:, lower.shape[1]].copy()
+        np.copyto(lower, NO_SCORE, where=~np.isfinite(lower))
+        lower[excluded] = NO_SCORE
+        wanted, width = self._best.shape[1], lower.shape[1]
+        if self._parts or width < wanted:  # Else it is the first, and enough.
+            lower = np.concatenate([self._best, lower], axis=1)
+        lower.partition(lower.shape[1] - wanted, axis=1)
+        self._best = lower[:, lower.shape[1] - wanted :].copy()
+        self._threshold = self._best[:, 0].copy()
         # Written so that a bound that is not a number stays in.
-        query, row = np.nonzero(kept & ~(upper < self._threshold[:, None]))
+        is_candidate = ~(upper < self._threshold[:, None])
+        is_candidate[excluded] = False
+        query, row = np.nonzero(is_candidate)
         self._parts.append((query, row + first_row, upper[query, row]))
 
     def rows_of_queries(self) -> list[RowNumbers]:
         """For each query its candidates, ascending."""
+        if len(self._parts) == len(self._threshold) == 1:
+            return [self._parts[0][1]]
         query, row, upper = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         remain = ~(upper < self._threshold[query])
         query, row = query[remain], row[remain]
@@ -86,9 +94,8 @@ def search_exactly(
             require_time_left()
             block = slice(start, start + step)
             lower, upper = _bounds(metric, rows[block], lengths[block], some)
-            candidates.add(
-                start, lower, upper, _kept(lower.shape, start, excluded[first : first + group])
-            )
+            cells = _cells(excluded[first : first + group], start, lower.shape[1])
+            candidates.add(start, lower, upper, cells)
         found += [
             _best(metric, rows, query, row, wanted)
             for query, row in zip(some, candidates.rows_of_queries(), strict=True)
@@ -120,32 +127,32 @@ def _bounds(
         return lower, upper
 
 
-def _kept(
-    shape: tuple[int, ...], first_row: int, excluded: Sequence[RowNumbers]
-) -> npt.NDArray[np.bool_]:
-    kept = np.ones(shape, np.bool_)
-    for query, numbers in enumerate(excluded):
-        here = numbers[(numbers >= first_row) & (numbers < first_row + shape[1])]
-        kept[query, here - first_row] = False
-    return kept
+def _cells(excluded: Sequence[RowNumbers], first_row: int, row_count: int) -> Cells:
+    """Where the excluded rows of each query stand in a block of rows."""
+    here = [rows[(rows >= first_row) & (rows < first_row + row_count)] - first_row for rows in excluded]
+    if len(here) == 1:
+        return np.zeros(1, np.int64), here[0]
+    query = np.repeat(np.arange(len(here)), [len(rows) for rows in here])
+    return query, np.concatenate([_NO_ROWS, *here])
 
 
 def _best(
     metric: Metric, rows: Rows, query: Rows, candidates: RowNumbers, wanted: int
 ) -> tuple[RowNumbers, Scores]:
-    scores = np.concatenate(
-        [np.empty(0, np.float32)]
-        + [
-            score_rows(metric, rows[candidates[start : start + _BLOCK_ROWS_MAX]], query)
-            for start in range(0, len(candidates), _BLOCK_ROWS_MAX)
-        ]
-    )
-    order = np.lexsort((candidates, -scores))[:wanted]
+    """The best of ascending candidates, ties by row."""
+    parts = [
+        score_rows(metric, rows[candidates[start : start + _BLOCK_ROWS_MAX]], query)
+        for start in range(0, len(candidates), _BLOCK_ROWS_MAX)
+    ]
+    scores = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
+    order = np.argsort(-scores, kind="stable")[:wanted]
     return candidates[order], scores[order]
 
 
 def as_hits(keys: npt.NDArray[np.uint64], rows: Sequence[RowNumbers], scores: Sequence[Scores]) -> Hits:
     """Rows found for each query as padded matrices; keys: (n,) of the segment."""
+    if len(rows) == 1:
+        return Hits(keys[rows[0]][None], scores[0][None])
     width = max((len(numbers) for numbers in rows), default=0)
     key_matrix = np.zeros((len(rows), width), np.uint64)
     score_matrix = np.full((len(rows), width), NO_SCORE)

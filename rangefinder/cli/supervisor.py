@@ -24,8 +24,10 @@ _START_FAILURES_MAX = 3
 _OUTPUT_TAIL_BYTES = 4096
 
 # An index is hundreds of megabytes that a search jumps about in: on pages of 2 MiB it waits for fewer
-# address translations. Of glibc from 2.35 on; others, and systems without such pages, ignore it.
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# address translations. What a request used stays for the next one: an end of the heap that is given
+# back is a page of 2 MiB to be cleared again, 0.4 ms of CPU. Of glibc from 2.35 on; others ignore it.
+_MALLOC = {"hugetlb": 1, "mmap_threshold": 4 << 20, "trim_threshold": 16 << 20}
+MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items())}
 
 
 class ProcessFailed(RangefinderError, status="UNAVAILABLE", reason="PROCESS_FAILED"):
@@ -110,7 +112,7 @@ class Supervised:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=HUGE_PAGES | os.environ,
+                env=MEMORY | os.environ,
             )
         try:
             self.pid_file.write_text(f"{self.process.pid}\n")

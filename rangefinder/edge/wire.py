@@ -61,14 +61,15 @@ def item_of(message: item_pb2.Item) -> Item:
 def recommended_of(message: recommendation_pb2.RecommendResponse) -> Recommended:
     """Items as columns; explanations where there are any."""
     items = message.items
-    is_text = any(item.WhichOneof("id") == "text_id" for item in items)
-    integers = np.array([item.integer_id for item in items], np.int64)
+    is_text = bool(items) and items[0].WhichOneof("id") == "text_id"
     is_explained = any(item.HasField("explanation") for item in items)
     return Recommended(
-        ids=[item.text_id for item in items] if is_text else integers,
+        ids=[item.text_id for item in items]
+        if is_text
+        else np.array([item.integer_id for item in items], np.int64),
         scores=scores_of([item.score for item in items]),
         is_ranked=np.array([item.ranked for item in items], np.bool_),
-        sources=[tuple(item.sources) for item in items],
+        sources=[tuple(item.sources[:]) for item in items],
         attributes=[
             MessageToDict(item.attributes) if item.HasField("attributes") else {} for item in items
         ],

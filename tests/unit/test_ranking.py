@@ -72,10 +72,10 @@ def test_ranked_items_come_first_then_the_others_as_retrieved(
 
 
 @given(KEYS, st.lists(st.integers(0, 60), max_size=10))
-def test_keys_are_found_among_candidates(candidates: list[int], keys: list[int]) -> None:
+def test_ids_are_found_among_candidates(candidates: list[int], keys: list[int]) -> None:
     """At their places; -1 where they are none."""
     wanted = [candidates.index(key) if key in candidates else -1 for key in keys]
-    found = places_of(np.array(keys, np.uint64), np.array(candidates, np.uint64))
+    found = places_of(np.array(keys, np.int64), np.array(candidates, np.int64))
     assert wanted == found.tolist()
 
 
