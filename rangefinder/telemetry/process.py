@@ -1,4 +1,4 @@
-"""What the operating system knows of this process. Only this file knows psutil."""
+"""What the operating system knows of processes, this one first. Only this file knows psutil."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,16 @@ def memory() -> Memory:
 def start_time_s() -> float:
     """When this process was started: seconds since 1970."""
     return float(psutil.Process().create_time())
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its children since they began; 0 of one that is gone."""
+    try:
+        process = psutil.Process(pid)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    except psutil.Error:
+        return 0.0
+    return float(sum(each.user + each.system for each in times))
 
 
 def _limit() -> int:

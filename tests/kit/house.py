@@ -17,6 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # What decides, and nothing else: clock, randomness and I/O are arguments.
 PURE = (
     "rangefinder/candidates.py",
+    "rangefinder/cli/bench/lists.py",
+    "rangefinder/cli/bench/schedule.py",
     "rangefinder/cluster_map.py",
     "rangefinder/deadline.py",
     "rangefinder/errors.py",
@@ -47,6 +49,9 @@ IMPURE_OF_OURS = {"rangefinder.edge", "rangefinder.storage", "rangefinder.teleme
 EDGE = (
     "rangefinder/edge/*",
     "rangefinder/client.py",
+    # A load generator's own way to call, and the yardstick of calls.
+    "rangefinder/cli/bench/calls.py",
+    "rangefinder/cli/bench/echo.py",
     "router/node_link.py",
     "router/ranker_link.py",
 )
@@ -86,6 +91,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "hnswlib": ("shard_server/index/hnsw.py",),
     "implicit": ("training/factors.py",),
     "lightgbm": ("training/ranker.py",),
+    "matplotlib": ("rangefinder/cli/bench/plots.py",),
     "onnx": ("training/export.py",),
     "onnxmltools": ("training/export.py",),
     "onnxruntime": ("ranker_service/model.py",),
