@@ -27,12 +27,12 @@ from rangefinder.cli.bench.subject import (
     generated,
     of_release,
     real_set,
+    real_sets,
 )
 from rangefinder.cli.output import ProgressBars, print_json, print_line, progress_bars
 from rangefinder.cli.supervisor import HUGE_PAGES
 from rangefinder.documents import from_json, to_json, to_values
 from rangefinder.errors import InputRefused
-from rangefinder.process import run_on_uvloop
 from rangefinder.storage import read_text, write_text
 
 _EXAMPLE = f"""
@@ -47,8 +47,6 @@ Builds and starts a cluster of its own, from {REAL_SET} where the environment va
 {DATA_VARIABLE} names a folder with it, else from a generated world. Yardsticks of the same run: an
 empty unary call (echo), and the same indexes searched in memory (kernel). CPU is that of the servers.
 """
-
-_NO_FORKS = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
 
 _SHARES = "25%,50%,75%,90%"
 
@@ -229,14 +227,13 @@ def _subject(
 ) -> Subject:
     if release is not None:
         return of_release(release)
-    catalogue = None if items or dimension else real_set()
+    catalogue = None if items or dimension else real_set(real_sets())
     catalogue = catalogue or generated(items or ITEM_COUNT, dimension or DIMENSION, seed)
     return catalogue.build(folder / "releases", shards, bars)
 
 
 def _measured(order: Order, subject: Subject, folder: Path, bars: ProgressBars) -> Figures:
-    # What is searched in memory is to be as in a node; processes are spawned, none is forked.
-    os.environ.update(HUGE_PAGES | _NO_FORKS | os.environ)
+    os.environ.update(HUGE_PAGES | os.environ)  # What is searched in memory is to be as in a node.
 
     async def work() -> Figures:
         task = asyncio.current_task()
@@ -246,7 +243,7 @@ def _measured(order: Order, subject: Subject, folder: Path, bars: ProgressBars) 
         return await run(order, subject, folder, Progress(bars.begin, bars.advance))
 
     try:
-        return run_on_uvloop(work())
+        return asyncio.run(work())  # It makes no load, and uvloop would fork beside gRPC's threads.
     except asyncio.CancelledError:
         raise click.Abort from None
     except BrokenProcessPool:

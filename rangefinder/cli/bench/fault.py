@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from rangefinder.cli.bench.cluster import Cluster, ClusterOrder
 from rangefinder.cli.bench.figures import Fault
+from rangefinder.cli.bench.loads import Window
 from rangefinder.cli.bench.measure import Bench
 from rangefinder.cli.bench.schedule import bins
 
@@ -31,7 +32,8 @@ async def through_fault(
     """An open loop, while the last node is lost for a while."""
     node = f"node-{order.node_count - 1}"
     before_s, after_s = min(fault_s, _BEFORE_S_MAX), min(fault_s, _AFTER_S_MAX)
-    window, making = await bench.through(rate, before_s + fault_s + after_s)
+    window = Window.soon(before_s + fault_s + after_s)
+    making = asyncio.create_task(bench.loads.make(bench.asked, window, rate=rate), name="load")
     await asyncio.sleep(window.begin_s + before_s - time.monotonic())
     begin_s = time.monotonic()
     await _lose(bench.cluster, node, kind, fault_s)

@@ -85,6 +85,11 @@ def _batches(order: KernelOrder) -> Iterator[Rows]:
         yield np.take(order.queries, range(start, start + size), 0, mode="wrap")
 
 
+def load_shards(release: Path) -> None:
+    """In a worker: load what will be searched. Raises ReleaseDamaged."""
+    _shards(release)
+
+
 @cache
 def _shards(release: Path) -> list[Shard]:
     """Loaded once, whatever is asked of the process after it."""

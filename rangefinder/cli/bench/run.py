@@ -17,6 +17,7 @@ from rangefinder.cli.bench.echo import running_echo
 from rangefinder.cli.bench.fault import FaultKind, through_fault
 from rangefinder.cli.bench.figures import FORMAT, Fault, Figures, Load, Machine, Setting, Width
 from rangefinder.cli.bench.lists import Mode, Rate
+from rangefinder.cli.bench.loads import Loads
 from rangefinder.cli.bench.measure import Bench, Plan
 from rangefinder.cli.bench.recall import Recall
 from rangefinder.cli.bench.subject import Subject
@@ -83,33 +84,41 @@ class Progress:
 
 async def run(order: Order, subject: Subject, folder: Path, progress: Progress) -> Figures:
     """Measure it all. Raises RangefinderError."""
-    cores = len(os.sched_getaffinity(0))
-    with workers(order.generators) as loaders, workers(cores) as searchers:
-        async with (
-            running_echo() as echo,
-            _cluster(order, subject, folder) as cluster,
-            Client(cluster.address, deadline_s=_DEADLINE_S) as client,
-        ):
-            await _require_served(client, subject, cluster.address)
-            progress.begin("finding the width", 1)
-            recall = await Recall.against_exact(client, subject.queries, order.item_count)
-            width, found = await _width(recall, order)
-            bench = Bench(
+    async with (
+        _cluster(order, subject, folder) as cluster,
+        Client(cluster.address, deadline_s=_DEADLINE_S) as client,
+    ):
+        await _require_served(client, subject, cluster.address)
+        progress.begin("finding the width", 1)
+        recall = await Recall.against_exact(client, subject.queries, order.item_count)
+        width, found = await _width(recall, order)
+        progress.advance(1)
+        blank = _blank(order, subject, width, found)
+        async with _bench(order, subject, cluster, width) as bench:
+            figures = await _closed(bench, progress, blank)
+            figures = replace(figures, widths=await _widths(bench, recall, progress))
+            figures = replace(figures, open=await _open(bench, order, figures, progress))
+            return replace(figures, fault=await _fault(bench, order, folder, figures, progress))
+
+
+@asynccontextmanager
+async def _bench(order: Order, subject: Subject, cluster: Cluster, width: int) -> AsyncIterator[Bench]:
+    """The processes that measure, and what they are told."""
+    with workers(order.generators) as generators, workers(core_count()) as searchers:
+        async with running_echo() as echo:
+            yield Bench(
                 plan=order.plan,
                 cluster=cluster,
                 echo=echo,
-                loaders=loaders,
+                loads=Loads(generators, order.plan.seconds),
                 searchers=searchers,
                 release=subject.path,
                 asked=_asked(order, subject, cluster, width),
             )
-            progress.advance(1)
-            figures = replace(
-                await _closed(bench, progress, _blank(order, subject, width, found)),
-                widths=await _widths(bench, recall, progress),
-            )
-            figures = replace(figures, open=await _open(bench, order, figures, progress))
-            return replace(figures, fault=await _fault(bench, order, folder, figures, progress))
+
+
+def core_count() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 @asynccontextmanager
@@ -206,7 +215,7 @@ def _machine() -> Machine:
         processor = names[0] if names else processor
     return Machine(
         processor=processor,
-        cores=len(os.sched_getaffinity(0)),
+        cores=core_count(),
         system=f"{platform.system()} {platform.release()}",
         versions={"python": platform.python_version(), **{each: version(each) for each in _LIBRARIES}},
     )
@@ -216,6 +225,8 @@ async def _closed(bench: Bench, progress: Progress, figures: Figures) -> Figures
     """Echo, kernel and every closed loop in turn, as often as there are runs."""
     plan = bench.plan
     cells = list(product(plan.modes, plan.in_flight))
+    progress.begin("loading indexes into memory", 1)
+    await bench.load_kernel()
     progress.begin("closed loops", plan.runs * (len(cells) + len(plan.in_flight) + 1))
     for number in range(plan.runs):
         for in_flight in plan.in_flight:
@@ -224,7 +235,7 @@ async def _closed(bench: Bench, progress: Progress, figures: Figures) -> Figures
         figures.kernels.append(await bench.kernel(number))
         progress.advance(1)
         for mode, in_flight in cells:
-            figures.closed.append(await bench.load(number, mode, in_flight))
+            figures.closed.append(await bench.closed(number, mode, in_flight))
             progress.advance(1)
     return figures
 
@@ -242,7 +253,7 @@ async def _open(bench: Bench, order: Order, figures: Figures, progress: Progress
     progress.begin("open loops", bench.plan.runs * len(rates))
     loads = []
     for number, rate in product(range(bench.plan.runs), rates):
-        loads.append(await bench.open_load(number, rate))
+        loads.append(await bench.open(number, rate))
         progress.advance(1)
     return loads
 
@@ -250,7 +261,7 @@ async def _open(bench: Bench, order: Order, figures: Figures, progress: Progress
 async def _fault(
     bench: Bench, order: Order, folder: Path, figures: Figures, progress: Progress
 ) -> Fault | None:
-    """A node is lost of another cluster, where another one holds the same."""
+    """A node is lost whose shards others hold too: of a cluster of its own, where there is none."""
     peak = figures.peak()
     if order.fault is FaultKind.NONE or not peak:
         return None
@@ -258,9 +269,14 @@ async def _fault(
     wanted = ClusterOrder(
         release=bench.release, node_count=max(order.node_count, replicas), replica_count=replicas
     )
+    rate = peak * _FAULT_SHARE
     progress.begin("through a fault", 1)
-    async with started(wanted, folder) as cluster:
-        elsewhere = replace(bench, cluster=cluster, asked=replace(bench.asked, address=cluster.address))
-        fault = await through_fault(elsewhere, wanted, order.fault, peak * _FAULT_SHARE, order.fault_s)
+    if replicas == order.replica_count:
+        fault = await through_fault(bench, wanted, order.fault, rate, order.fault_s)
+    else:
+        async with started(wanted, folder) as cluster:
+            asked = replace(bench.asked, address=cluster.address)
+            bench = replace(bench, cluster=cluster, asked=asked)
+            fault = await through_fault(bench, wanted, order.fault, rate, order.fault_s)
     progress.advance(1)
     return fault

@@ -89,11 +89,17 @@ def generated(item_count: int, dimension: int, seed: int) -> Catalogue:
     )
 
 
-def real_set() -> Catalogue | None:
-    """The SIFT descriptors where the environment says that there are data; never copied."""
-    folder = Path(os.environ.get(DATA_VARIABLE, "")) / REAL_SET
-    if not os.environ.get(DATA_VARIABLE) or not (folder / "base.npy").is_file():
+def real_sets() -> Path | None:
+    """Where the environment says that real data lie."""
+    named = os.environ.get(DATA_VARIABLE)
+    return Path(named) if named else None
+
+
+def real_set(folder_of_sets: Path | None) -> Catalogue | None:
+    """The SIFT descriptors where there are any; never copied."""
+    if folder_of_sets is None or not (folder_of_sets / REAL_SET / "base.npy").is_file():
         return None
+    folder = folder_of_sets / REAL_SET
     return Catalogue(
         name=REAL_SET,
         identity=checksum(folder / "base.npy"),
