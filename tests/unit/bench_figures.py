@@ -71,6 +71,7 @@ def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) 
             seconds=1.0,
             runs=3,
             generators=1,
+            connections=1,
         ),
         recall=0.98,
         recall_target=0.97,

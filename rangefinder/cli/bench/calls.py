@@ -7,7 +7,7 @@ the work of a client, and would be measured as if it were the cluster's.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ class Asked:
     item_count: int
     width: int
     deadline_s: float
+    connections: int = 1  # Several spread over the routers that share an address.
 
 
 class Caller(Protocol):
@@ -57,9 +58,30 @@ class Caller(Protocol):
         """The share of the catalogue that the answer covers. Raises RangefinderError."""
 
 
+class _InTurn:
+    """Several callers, each with every so manieth request."""
+
+    def __init__(self, callers: Sequence[Caller]) -> None:
+        self._callers = callers
+
+    async def call(self, number: int) -> float:
+        return await self._callers[number % len(self._callers)].call(number)
+
+
 @asynccontextmanager
 async def connected(asked: Asked, ready_within_s: float) -> AsyncIterator[Caller]:
-    """A caller with a connection of its own. Raises ReplicaUnavailable where nobody answers."""
+    """A caller with connections of its own. Raises ReplicaUnavailable where nobody answers."""
+    async with AsyncExitStack() as connections:
+        yield _InTurn(
+            [
+                await connections.enter_async_context(_connection(asked, ready_within_s))
+                for _ in range(asked.connections)
+            ]
+        )
+
+
+@asynccontextmanager
+async def _connection(asked: Asked, ready_within_s: float) -> AsyncIterator[Caller]:
     async with open_channel(asked.address) as channel:
         try:
             async with asyncio.timeout(ready_within_s):

@@ -105,6 +105,20 @@ _SHARES = "25%,50%,75%,90%"
     "--generators", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
 @click.option(
+    "--connections",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Of each generator: several spread over routers that share a port.",
+)
+@click.option(
+    "--curve/--no-curve",
+    "has_curve",
+    default=True,
+    show_default=True,
+    help="Recall against throughput, over the search widths.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("benchmarks/results"),
@@ -136,6 +150,8 @@ def command(
     fault: str | None,
     fault_seconds: float,
     generators: int,
+    connections: int,
+    has_curve: bool,
     out: Path,
     with_plots: bool,
     against: Path | None,
@@ -168,6 +184,8 @@ def command(
         fault=FaultKind(fault) if fault else kind,
         fault_s=fault_seconds,
         generators=generators,
+        connections=connections,
+        has_curve=has_curve,
         seed=seed,
     )
     order.require_consistent()

@@ -50,6 +50,7 @@ class Setting:
     seconds: float
     runs: int
     generators: int
+    connections: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,8 @@ class Order:
     fault: FaultKind
     fault_s: float
     generators: int
+    connections: int  # Of each generator.
+    has_curve: bool
     seed: int
 
     def require_consistent(self) -> None:
@@ -96,7 +98,8 @@ async def run(order: Order, subject: Subject, folder: Path, progress: Progress) 
         blank = _blank(order, subject, width, found)
         async with _bench(order, subject, cluster, width) as bench:
             figures = await _closed(bench, progress, blank)
-            figures = replace(figures, widths=await _widths(bench, recall, progress))
+            if order.has_curve:
+                figures = replace(figures, widths=await _widths(bench, recall, progress))
             figures = replace(figures, open=await _open(bench, order, figures, progress))
             return replace(figures, fault=await _fault(bench, order, folder, figures, progress))
 
@@ -166,6 +169,7 @@ def _asked(order: Order, subject: Subject, cluster: Cluster, width: int) -> Aske
         item_count=order.item_count,
         width=width,
         deadline_s=order.deadline_s,
+        connections=order.connections,
     )
 
 
@@ -190,6 +194,7 @@ def _blank(order: Order, subject: Subject, width: int, recall: float) -> Figures
         seconds=plan.seconds,
         runs=plan.runs,
         generators=order.generators,
+        connections=order.connections,
     )
     return Figures(
         format=FORMAT,
