@@ -122,20 +122,10 @@ async def test_a_running_cluster_is_measured(plain: Served, tmp_path: Path) -> N
     """A cluster that runs is asked with the probes of its release; with the folder of its `up` its CPU
     is known. It is the same as before, and figures of another run stand beside those of this one."""
     about = ("bench", "--address", plain.cluster.address, "--release", plain.release.path)
-    options = (
-        *BRIEFLY,
-        "--generators",
-        2,
-        "--modes",
-        "stream,batch",
-        "--in-flight",
-        2,
-        "--no-plots",
-        "--out",
-        tmp_path,
-    )
+    options = (*BRIEFLY, "--modes", "stream,batch", "--in-flight", 2, "--out", tmp_path)
+    little = ("--generators", 2, "--connections", 2, "--no-curve", "--no-plots")
     where = ("--data-dir", plain.cluster.data_dir)
-    done = await asyncio.to_thread(rangefinder, *about, *options, *where, "--json")
+    done = await asyncio.to_thread(rangefinder, *about, *options, *little, *where, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == json.loads((tmp_path / "bench.json").read_text())
     found = from_json(done.stdout, Figures, "standard output")
