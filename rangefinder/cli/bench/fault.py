@@ -33,12 +33,12 @@ async def through_fault(
     node = f"node-{order.node_count - 1}"
     before_s, after_s = min(fault_s, _BEFORE_S_MAX), min(fault_s, _AFTER_S_MAX)
     window = Window.soon(before_s + fault_s + after_s)
-    making = asyncio.create_task(bench.loads.make(bench.asked, window, rate=rate), name="load")
-    await asyncio.sleep(window.begin_s + before_s - time.monotonic())
-    begin_s = time.monotonic()
-    await _lose(bench.cluster, node, kind, fault_s)
-    end_s = time.monotonic()
-    samples = (await making).due_within(window.begin_s, window.end_s)
+    async with bench.loads.making(bench.asked, window, rate=rate) as made:
+        await asyncio.sleep(window.begin_s + before_s - time.monotonic())
+        begin_s = time.monotonic()
+        await _lose(bench.cluster, node, kind, fault_s)
+        end_s = time.monotonic()
+        samples = (await made).due_within(window.begin_s, window.end_s)
     return Fault(
         kind=kind,
         node=node,

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,23 +55,33 @@ class Loads:
     async def closed(self, cluster: Cluster, asked: Asked, in_flight: int, run: int) -> Load:
         """So many requests in flight; those that ended in the window count."""
         window = Window.soon(self.seconds)
-        making = asyncio.create_task(self.make(asked, window, in_flight=in_flight), name="closed")
-        cpu = await cluster.cpu_between(window.begin_s, window.end_s)
-        samples = (await making).ended_within(window.begin_s, window.end_s)
+        async with self.making(asked, window, in_flight=in_flight) as made:
+            cpu = await cluster.cpu_between(window.begin_s, window.end_s)
+            samples = (await made).ended_within(window.begin_s, window.end_s)
         return _load(asked, samples, window, cpu, run=run, in_flight=in_flight, rate=None)
 
     async def open(self, cluster: Cluster, asked: Asked, rate: float, run: int) -> Load:
         """So many requests a second; those that were due in the window count."""
         window = Window.soon(self.seconds)
-        making = asyncio.create_task(self.make(asked, window, rate=rate), name="open")
-        cpu = await cluster.cpu_between(window.begin_s, window.end_s)
-        samples = (await making).due_within(window.begin_s, window.end_s)
+        async with self.making(asked, window, rate=rate) as made:
+            cpu = await cluster.cpu_between(window.begin_s, window.end_s)
+            samples = (await made).due_within(window.begin_s, window.end_s)
         return _load(asked, samples, window, cpu, run=run, in_flight=0, rate=rate)
 
-    async def make(
+    @asynccontextmanager
+    async def making(
         self, asked: Asked, window: Window, *, in_flight: int = 0, rate: float | None = None
-    ) -> Samples:
-        """All generators at once, each with its part; open where there is a rate."""
+    ) -> "AsyncIterator[asyncio.Task[Samples]]":
+        """A load that is under way within the block: open where there is a rate, else closed."""
+        made = asyncio.create_task(self._make(asked, window, in_flight, rate), name="make-load")
+        try:
+            yield made
+        finally:
+            if made.cancel():  # The block has failed before it.
+                await asyncio.wait([made])
+
+    async def _make(self, asked: Asked, window: Window, in_flight: int, rate: float | None) -> Samples:
+        """All generators at once, each with its part."""
         count = self.generators.count if rate is not None else min(self.generators.count, in_flight)
         orders = [
             LoadOrder(

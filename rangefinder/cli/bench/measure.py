@@ -53,12 +53,12 @@ class Bench:
         """Empty calls, so many in flight."""
         asked = replace(self.asked, address=self.echo.address, mode=Mode.ECHO)
         window = Window.soon(self.plan.seconds)
-        making = asyncio.create_task(self.loads.make(asked, window, in_flight=in_flight), name="echo")
-        await asyncio.sleep(window.begin_s - time.monotonic())
-        cpu_s = cpu_seconds(self.echo.pid)
-        await asyncio.sleep(window.end_s - time.monotonic())
-        cpu_s = cpu_seconds(self.echo.pid) - cpu_s
-        samples = (await making).ended_within(window.begin_s, window.end_s)
+        async with self.loads.making(asked, window, in_flight=in_flight) as made:
+            await asyncio.sleep(window.begin_s - time.monotonic())
+            cpu_s = cpu_seconds(self.echo.pid)
+            await asyncio.sleep(window.end_s - time.monotonic())
+            cpu_s = cpu_seconds(self.echo.pid) - cpu_s
+            samples = (await made).ended_within(window.begin_s, window.end_s)
         latency = Latency.of(samples)
         if latency is None:
             raise InputRefused("not one empty call was answered: give more --seconds")
