@@ -74,7 +74,8 @@ def _latency(figures: Figures, axes: "list[Axes]") -> None:
             known = [getattr(each, name) for each in found if each is not None]
             if known:
                 points.append((rate, median(known)))
-        ax.plot(*zip(*points, strict=True), "o-", label=name.replace("_", "."))
+        rates, values = [rate for rate, _ in points], [value for _, value in points]
+        ax.plot(rates, values, "o-", label=name.replace("_", "."))
     ax.set_xlabel("requests/s, unary, constant rate")
     ax.set_ylabel("ms from when due")
     ax.set_yscale("log")
