@@ -15,6 +15,8 @@ from rangefinder.cli.bench.figures import Figures, Load
 from rangefinder.cli.bench.lists import Mode
 from rangefinder.cli.bench.load import LoadOrder, generate
 from rangefinder.cli.bench.schedule import due_times
+from rangefinder.cli.bench.subject import generated
+from rangefinder.cli.output import progress_bars
 from rangefinder.documents import from_json
 from tests.kit.commands import rangefinder_here, require_refused
 from tests.kit.processes import rangefinder
@@ -94,7 +96,7 @@ def require_sane(load: Load) -> None:
 
 async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
     """One command builds, starts, measures and stops: tables, JSON and plots, with the yardsticks of
-    the same run and the loss of a node, during which no request fails; nothing is left behind."""
+    the same run and the loss of a node. Nothing is left behind but what is kept for the next run."""
     results, kept = tmp_path / "results", tmp_path / "kept"
     done = await asyncio.to_thread(
         rangefinder,
@@ -115,12 +117,16 @@ async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
     names = ["bench.json", "latency-fault.png", "latency-load.png", "recall-throughput.png"]
     assert names == names_in(results)
     assert ["releases"] == names_in(kept)
+    with progress_bars() as bars:
+        again = generated(2_000, 16, 0).build(kept / "releases", 2, bars)
+    assert bars.seconds() == {}  # It was found, not built.
+    assert again.manifest.item_count == found.setting.items == 2_000
     assert processes_of(tmp_path) == []
 
 
 async def test_a_running_cluster_is_measured(plain: Served, tmp_path: Path) -> None:
     """A cluster that runs is asked with the probes of its release; with the folder of its `up` its CPU
-    is known. It is the same as before, and figures of another run stand beside those of this one."""
+    is known. Nothing is done to it, and without plots there is the JSON alone, printed and written."""
     about = ("bench", "--address", plain.cluster.address, "--release", plain.release.path)
     options = (*BRIEFLY, "--modes", "stream,batch", "--in-flight", 2, "--out", tmp_path)
     little = ("--generators", 2, "--connections", 2, "--no-curve", "--no-plots")
