@@ -18,7 +18,9 @@ import grpc
 import psutil
 import uvloop
 
-from benchmarks.echo import BLOCK, METHOD, running_echo, serve, timed_ms
+from benchmarks.echo import BLOCK, timed_ms
+from rangefinder.cli.bench.echo import METHOD, NAME, SERVICE, running_echo, serve
+from rangefinder.edge.channel import open_channel
 from rangefinder.edge.frames import Frames, connect, listen
 
 QUESTION, ANSWER = b"q" * 600, b"a" * 300
@@ -108,8 +110,7 @@ async def stream_router(ports: list[int]) -> None:
 
 
 def _service(ask: Callable[[bytes, object], Any]) -> tuple[str, str, Any]:
-    service, name = METHOD.strip("/").split("/")
-    return service, name, grpc.unary_unary_rpc_method_handler(ask)
+    return SERVICE, NAME, grpc.unary_unary_rpc_method_handler(ask)
 
 
 def _say(port: int) -> None:
@@ -122,6 +123,7 @@ async def _process(*arguments: object) -> AsyncIterator[tuple[int, psutil.Proces
     """A process of this benchmark and the port that it serves on."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.transport", *(str(each) for each in arguments)),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -144,11 +146,16 @@ async def _measure(kind: str) -> None:
         router = await stack.enter_async_context(_process(f"{kind}-router", *ports))
         processes = [process for _, process in (*nodes, router)]
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{router[0]}"))
-        echo = await stack.enter_async_context(running_echo())
+        server = await stack.enter_async_context(running_echo())
+        empty_channel = await stack.enter_async_context(open_channel(server.address))
         method: Any = channel.unary_unary(METHOD)
+        empty_method: Any = empty_channel.unary_unary(METHOD)
 
         async def call() -> None:
             await method(b"")
+
+        async def echo() -> None:
+            await empty_method(b"")
 
         await timed_ms(call, BLOCK)
         ours, empty, spent_ms = [], [], 0.0

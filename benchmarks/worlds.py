@@ -1,13 +1,11 @@
-"""Generated catalogues: low-rank, clustered, seeded. The same arguments give the same world.
-
-Embeddings of real catalogues lie near a few directions and in clusters: items are drawn around
-centres in a space of lower rank, and turned into all dimensions. Queries are drawn like items.
-"""
+"""Generated catalogues in memory, with titles, drawn as rangefinder/cli/bench/world.py says."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from rangefinder.cli.bench.world import ITEMS_PER_CLUSTER, Shape
 
 Rows = npt.NDArray[np.float32]
 
@@ -42,14 +40,6 @@ class World:
 def generate(item_count: int, dimension: int, *, query_count: int = 1_000, seed: int = 0) -> World:
     """A world of `item_count` items; rank is a quarter of the dimension, one cluster per 500 items."""
     random = np.random.default_rng(seed)
-    rank = max(dimension // 4, 2)
-    cluster_count = max(item_count // 500, 1)
-    turn = random.standard_normal((rank, dimension)) / np.sqrt(rank)
-    centres = random.standard_normal((cluster_count, rank))
-    # Clusters differ in size as categories do.
-    shares = random.pareto(1.5, cluster_count) + 0.1
-    clusters = random.choice(cluster_count, item_count + query_count, p=shares / shares.sum())
-    points = centres[clusters] + 0.5 * random.standard_normal((len(clusters), rank))
-    rows = points @ turn + 0.05 * random.standard_normal((len(clusters), dimension))
-    rows = rows.astype(np.float32)
+    shape = Shape.draw(random, dimension, max(item_count // ITEMS_PER_CLUSTER, 1))
+    rows, clusters = shape.rows(random, item_count + query_count)
     return World(rows=rows[:item_count], clusters=clusters[:item_count], queries=rows[item_count:])

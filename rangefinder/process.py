@@ -42,6 +42,7 @@ class ProcessConfig(Protocol):
 
 
 Config = TypeVar("Config", bound=ProcessConfig)
+T = TypeVar("T")
 
 
 def run(
@@ -54,10 +55,7 @@ def run(
     try:
         config, has_lifeline = _read_config(kind, what)
         configure(config.log, config.name)
-        # What is imported stays: it need not be looked at again and again while requests are served.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
+        collect_rarely()
         uvloop.run(serve(config, has_lifeline))
     except RangefinderError as error:
         get_log().error("process_failed", reason=error.reason, message=error.message)
@@ -67,6 +65,23 @@ def run(
         get_log().exception("process_failed")
         _exit(EXIT_FAILED)
     _exit(0)
+
+
+def collect_rarely() -> None:
+    """What is imported stays: it need not be looked at again and again while requests are served."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
+
+
+def run_on_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    """Run something to its end on the loop that servers run on; for those who measure them."""
+    return uvloop.run(work)
+
+
+def uvloop_runner() -> asyncio.Runner:
+    """Runs one thing after another on one loop: gRPC wants no second one in a process."""
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def _exit(code: int) -> NoReturn:

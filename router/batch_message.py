@@ -8,6 +8,7 @@ from rangefinder.internal.v1 import node_pb2 as wire
 from rangefinder.merge import NO_SCORE, Hits
 from router.batch import NodeAnswer, QueryBlock
 from router.coverage import ShardResult
+from router.hedging import node_time_s
 
 
 def batch_content(epoch: int, blocks: Sequence[QueryBlock]) -> bytes:
@@ -18,7 +19,7 @@ def batch_content(epoch: int, blocks: Sequence[QueryBlock]) -> bytes:
     message = wire.SearchBatch(
         map_epoch=epoch,
         release=group.release,
-        time_left_ms=max(block.deadline.remaining_s() for block in blocks) * 1000,
+        time_left_ms=node_time_s(max(block.deadline.remaining_s() for block in blocks)) * 1000,
         queries=queries.tobytes(),
         query_count=len(queries),
         search_width=group.width,

@@ -54,7 +54,8 @@ class Dispatch:
             attempt = batch.attempts[number]
             link = self._links[attempt.node]
             link.pace.record_waiting(now_s, now_s - attempt.sent_s, attempt.ahead)
-            link.cancel(batch.search_ids[number])
+            if batch.attempts.owed(number):  # Else what it says of itself is still awaited.
+                link.cancel(batch.search_ids[number])
 
     def record_silence(self, batch: Batch, now_s: float) -> None:
         """Count nodes that owe an answer and have said nothing for long; once for each batch."""
@@ -87,6 +88,8 @@ class Dispatch:
     def _on_late(self, batch: Batch, number: int) -> None:
         """Ask others for what a node still owes, too; or instead, where it has long said nothing."""
         attempts, now_s = batch.attempts, time.monotonic()
+        if batch.is_resolved or number not in attempts.under_way:
+            return
         attempt, owed = attempts[number], attempts.owed(number)
         link, waited_s = self._links[attempt.node], now_s - attempt.sent_s
         link.pace.record_waiting(now_s, waited_s, attempt.ahead)
@@ -122,9 +125,11 @@ class Dispatch:
 
     def _take_answer(self, batch: Batch, number: int, answer: NodeAnswer) -> None:
         attempts, attempt = batch.attempts, batch.attempts[number]
+        link = self._links[attempt.node]
+        link.health.record_success()
         if not self._replicas.are_single:
-            now_s, pace = time.monotonic(), self._links[attempt.node].pace
-            pace.record(now_s, now_s - attempt.sent_s, attempt.ahead)
+            now_s = time.monotonic()
+            link.pace.record(now_s, now_s - attempt.sent_s, attempt.ahead)
         self._on_answer(answer)
         searched = [name for name, result in answer.results.items() if not result.missed_reason]
         if attempts.answered(number, searched):

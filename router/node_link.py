@@ -106,6 +106,7 @@ class NodeLink:
     def received(self, response: wire.SearchResponse) -> None:
         """What the node says."""
         self.last_heard_s = time.monotonic()
+        self.health.record_heard()
         if response.draining:
             self.is_open = False
             self._log.info("node_draining", node=self.name)
@@ -178,7 +179,6 @@ class NodeLink:
         return search_id
 
     def _answer_of(self, response: wire.SearchResponse) -> NodeAnswer | RangefinderError:
-        self.health.record_success()
         if response.WhichOneof("outcome") == "failure":
             failure = response.failure
             known = error_with_reason(failure.reason, failure.message)

@@ -12,6 +12,7 @@ class _Commands(click.Group):
     """Commands by name, each imported when it runs, so that help is quick."""
 
     _modules = {
+        "bench": "rangefinder.cli.bench.command",
         "build": "rangefinder.cli.build",
         "eval": "rangefinder.cli.eval",
         "items": "rangefinder.cli.items",

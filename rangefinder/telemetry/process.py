@@ -1,4 +1,4 @@
-"""What the operating system knows of this process. Only this file knows psutil."""
+"""What the operating system knows of processes, this one first. Only this file knows psutil."""
 
 import time
 from dataclasses import dataclass
@@ -41,6 +41,16 @@ def busy_s() -> float:
     except (OSError, IndexError):
         waited_ns = 0
     return time.process_time() + waited_ns / 1e9
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and its children since they began; 0 of one that is gone."""
+    try:
+        process = psutil.Process(pid)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    except psutil.Error:
+        return 0.0
+    return float(sum(each.user + each.system for each in times))
 
 
 def _limit() -> int:

@@ -20,6 +20,8 @@ PURE = (
     "rangefinder/client/affinity.py",
     "rangefinder/client/retry.py",
     "rangefinder/client/standing.py",
+    "rangefinder/cli/bench/lists.py",
+    "rangefinder/cli/bench/schedule.py",
     "rangefinder/cluster_map.py",
     "rangefinder/concurrency_limit.py",
     "rangefinder/deadline.py",
@@ -57,6 +59,9 @@ EDGE = (
     "rangefinder/edge/*",
     "rangefinder/client/router.py",
     "rangefinder/client/stream_call.py",
+    # A load generator's own way to call, and the yardstick of calls.
+    "rangefinder/cli/bench/calls.py",
+    "rangefinder/cli/bench/echo.py",
     "router/node_link.py",
     "router/ranker_link.py",
 )
@@ -100,6 +105,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "hnswlib": ("shard_server/index/hnsw.py",),
     "implicit": ("training/factors.py",),
     "lightgbm": ("training/ranker.py",),
+    "matplotlib": ("rangefinder/cli/bench/plots.py",),
     "onnx": ("training/export.py",),
     "onnxmltools": ("training/export.py",),
     "onnxruntime": ("ranker_service/model.py",),

@@ -1,0 +1,137 @@
+"""The cluster that is measured: one of our own, or one that runs already."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rangefinder.cli.supervisor import ProcessFailed
+from rangefinder.errors import InputRefused
+from rangefinder.telemetry.process import cpu_seconds
+
+# As many as `up` itself waits for a process that does not start.
+_START_S_MAX = 300.0
+_STOP_S_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOrder:
+    """A cluster to be started."""
+
+    release: Path
+    node_count: int
+    replica_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CpuSeconds:
+    """CPU time of the processes that answer a search."""
+
+    routers: float
+    nodes: float
+
+    def since(self, before: "CpuSeconds") -> "CpuSeconds":
+        return CpuSeconds(self.routers - before.routers, self.nodes - before.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where it answers, and the folder of its `up` where that is on this machine."""
+
+    address: str
+    data_dir: Path | None
+
+    def pid(self, name: str) -> int:
+        """Of a process such as node-0."""
+        assert self.data_dir is not None
+        return int((self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8"))
+
+    def cpu(self) -> CpuSeconds | None:
+        """Until now; None where its processes are not known."""
+        if self.data_dir is None:
+            return None
+        return CpuSeconds(self._cpu_of("router-*"), self._cpu_of("node-*"))
+
+    def _cpu_of(self, pattern: str) -> float:
+        assert self.data_dir is not None
+        spent_s = 0.0
+        for path in (self.data_dir / "run").glob(f"{pattern}.pid"):
+            with contextlib.suppress(OSError, ValueError):  # It is being started again.
+                spent_s += cpu_seconds(int(path.read_text(encoding="utf-8")))
+        return spent_s
+
+    async def cpu_between(self, begin_s: float, end_s: float) -> CpuSeconds | None:
+        """CPU time between two moments of the monotonic clock, both still to come."""
+        await asyncio.sleep(begin_s - time.monotonic())
+        before = self.cpu()
+        await asyncio.sleep(end_s - time.monotonic())
+        after = self.cpu()
+        return after.since(before) if before is not None and after is not None else None
+
+
+def cluster_of(address: str, data_dir: Path | None) -> Cluster:
+    """A cluster that runs already. Raises InputRefused where the folder is not that of an `up`."""
+    if data_dir is not None and not any((data_dir / "run").glob("router-*.pid")):
+        raise InputRefused(f"--data-dir {data_dir}: no cluster of `rangefinder up` runs there")
+    return Cluster(address, data_dir)
+
+
+@asynccontextmanager
+async def started(order: ClusterOrder, folder: Path) -> AsyncIterator[Cluster]:
+    """Real processes by `rangefinder up`, until the block ends. Raises ProcessFailed."""
+    with TemporaryDirectory(prefix="cluster-", dir=folder) as work:
+        port = _free_port()
+        supervisor = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "rangefinder.cli.main", "up", "--port", str(port)),
+            *("--release", str(order.release), "--data-dir", work),
+            *("--nodes", str(order.node_count), "--replicas", str(order.replica_count)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for this process, which stops it.
+        )
+        try:
+            await _until_ready(supervisor, port)
+            yield Cluster(f"127.0.0.1:{port}", Path(work))
+        finally:
+            await _stop(supervisor)
+
+
+async def _until_ready(supervisor: asyncio.subprocess.Process, port: int) -> None:
+    assert supervisor.stdout is not None and supervisor.stderr is not None
+    line = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_START_S_MAX):
+            line = await supervisor.stdout.readline()
+    if line.decode().strip() != f"READY 127.0.0.1:{port}":
+        with contextlib.suppress(ProcessLookupError):
+            supervisor.send_signal(signal.SIGTERM)
+        said = (await supervisor.stderr.read()).decode().strip().splitlines()
+        why = said[-1].removeprefix("rangefinder: error: ") if said else "without a word"
+        raise ProcessFailed(f"the cluster did not start: {why}")
+
+
+async def _stop(supervisor: asyncio.subprocess.Process) -> None:
+    """Ask it to end, as it does with all of its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        supervisor.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(_STOP_S_MAX):
+            await supervisor.communicate()
+    except TimeoutError:
+        os.killpg(supervisor.pid, signal.SIGKILL)
+        await supervisor.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

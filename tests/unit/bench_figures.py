@@ -1,0 +1,125 @@
+"""Figures of a run that never was, with round numbers."""
+
+from rangefinder.cli.bench.figures import (
+    FORMAT,
+    Cpu,
+    Echo,
+    Fault,
+    Figures,
+    Kernel,
+    Load,
+    Machine,
+    Setting,
+    Width,
+)
+from rangefinder.cli.bench.lists import Mode
+from rangefinder.cli.bench.schedule import Bin, Latency
+
+
+def latency(p50: float) -> Latency:
+    return Latency(p50=p50, p90=p50 * 2, p99=p50 * 3, p99_9=p50 * 4)
+
+
+def load(
+    mode: Mode,
+    in_flight: int,
+    run: int,
+    cpu_us: float | None,
+    *,
+    rate: float | None = None,
+    p50: float = 3,
+) -> Load:
+    return Load(
+        run=run,
+        mode=mode,
+        in_flight=in_flight,
+        rate=rate,
+        queries_per_s=1_000.0 * (run + 1),
+        latency=latency(p50),
+        cpu=None if cpu_us is None else Cpu(routers=cpu_us / 4, nodes=cpu_us * 3 / 4),
+        messages=100,
+        failed=run,
+        partial=0,
+        failures={"DEADLINE_SPENT": run} if run else {},
+        sent_late_ms=0.1,
+    )
+
+
+def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) -> Figures:
+    """Three runs: the index takes 100, 200 and 100 us, an empty call 250 us and 1 ms."""
+    runs = range(3)
+    kernel_us = [100.0, 200.0, 100.0]
+    return Figures(
+        format=FORMAT,
+        made_at="2026-01-02T03:04:05+00:00",
+        machine=Machine(processor="Abacus", cores=2, system="None", versions={"python": "3"}),
+        setting=Setting(
+            release="r",
+            catalogue="world",
+            items=1_000,
+            dimension=8,
+            metric="l2",
+            shards=2,
+            nodes=2,
+            replicas=1,
+            address=None,
+            queries=100,
+            seed=0,
+            item_count=10,
+            width=20,
+            queries_per_message=32,
+            seconds=1.0,
+            runs=3,
+            generators=1,
+            connections=1,
+        ),
+        recall=0.98,
+        recall_target=0.97,
+        echoes=[
+            Echo(
+                run=run,
+                in_flight=in_flight,
+                calls_per_s=4_000,
+                latency=latency(1.0),
+                server_cpu_us=250,
+            )
+            for run in runs
+            for in_flight in (1, 32)
+        ],
+        kernels=[
+            Kernel(
+                run=run,
+                processes=2,
+                index_us=kernel_us[run],
+                index_queries_per_s=9_000,
+                scored_us=150,
+                scored_queries_per_s=6_000,
+            )
+            for run in runs
+        ],
+        closed=[
+            load(mode, in_flight, run, cpu_us)
+            for run in runs
+            for mode, cpu_us in ((Mode.UNARY, unary_us), (Mode.STREAM, stream_us))
+            for in_flight in (1, 32)
+        ],
+        open=[load(Mode.UNARY, 0, run, 700, rate=rate) for run in runs for rate in (100.0, 250.5)],
+        widths=[Width(width=10, recall=0.9, queries_per_s=9_000)],
+        fault=Fault(
+            kind="stop",
+            node="node-1",
+            nodes=2,
+            replicas=2,
+            rate=100,
+            begin_s=0.5,
+            end_s=2.0,
+            messages=300,
+            failed=2,
+            failures={"DEADLINE_SPENT": 2},
+            bins=[
+                Bin(start_s=place / 10, requests=10, failed=0, p50_ms=2, p99_ms=5, coverage=1.0)
+                for place in range(29)
+            ]
+            + [Bin(start_s=2.9, requests=2, failed=2, p50_ms=None, p99_ms=None, coverage=None)],
+        ),
+    )
