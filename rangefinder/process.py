@@ -45,11 +45,11 @@ Config = TypeVar("Config", bound=ProcessConfig)
 
 
 def run(
-    kind: type[Config], what: str, serve: Callable[[Config, bool], Coroutine[Any, Any, None]]
+    kind: type[Config], what: str, serve: Callable[[Config, bool], Coroutine[Any, Any, int | None]]
 ) -> None:
     """Run a server process: `serve` is given its configuration and whether it has a lifeline.
 
-    An expected failure is one line and an exit code, no traceback.
+    An expected failure is one line and an exit code, no traceback. `serve` may return its own code.
     """
     try:
         config, has_lifeline = _read_config(kind, what)
@@ -58,7 +58,7 @@ def run(
         gc.collect()
         gc.freeze()
         gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
-        uvloop.run(serve(config, has_lifeline))
+        code = uvloop.run(serve(config, has_lifeline))
     except RangefinderError as error:
         get_log().error("process_failed", reason=error.reason, message=error.message)
         print(f"error: {error.message}", file=sys.stderr, flush=True)
@@ -66,7 +66,7 @@ def run(
     except Exception:
         get_log().exception("process_failed")
         _exit(EXIT_FAILED)
-    _exit(0)
+    _exit(code or 0)
 
 
 def _exit(code: int) -> NoReturn:
@@ -108,6 +108,7 @@ def _read_config(kind: type[Config], what: str) -> tuple[Config, bool]:
     parser.add_argument("--listen", help="overrides `listen` (host:port)")
     parser.add_argument("--metrics", help="overrides `metrics` (host:port)")
     parser.add_argument("--release", help="overrides `release` (a directory)")
+    parser.add_argument("--workers", type=int, help="overrides `workers` of a router")
     parser.add_argument(
         "--ranker", dest="rankers", action="append", help="overrides `rankers` (host:port; repeat it)"
     )
@@ -116,7 +117,7 @@ def _read_config(kind: type[Config], what: str) -> tuple[Config, bool]:
     config = from_yaml(read_text(options.config), kind, str(options.config))
     given = {
         name: value
-        for name in ("name", "listen", "metrics", "release", "rankers")
+        for name in ("name", "listen", "metrics", "release", "rankers", "workers")
         if (value := getattr(options, name)) is not None
     }
     if given:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rangefinder.errors import NotReady, Overloaded
+from rangefinder.errors import Overloaded
 
 
 class Admission:
@@ -12,15 +12,12 @@ class Admission:
 
     def __init__(self, calls_max: int) -> None:
         self._calls_max, self._count = calls_max, 0
-        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Hold one place. Raises Overloaded where all are taken, NotReady while draining."""
-        if self._closed:
-            raise NotReady("this server is draining: ask another")
+        """Hold one place. Raises Overloaded where all are taken."""
         if self._count >= self._calls_max:
             raise Overloaded(f"{self._calls_max} calls are under way: come back later")
         self._count += 1
@@ -31,10 +28,6 @@ class Admission:
             self._count -= 1
             if self._count == 0:
                 self._idle.set()
-
-    def close(self) -> None:
-        """Admit no more."""
-        self._closed = True
 
     async def wait_idle(self) -> None:
         """Return when no call is under way."""

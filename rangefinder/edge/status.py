@@ -16,6 +16,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from rangefinder.errors import (
     CoverageTooLow,
     DeadlineSpent,
+    Draining,
     InvalidRequest,
     Overloaded,
     RangefinderError,
@@ -82,6 +83,10 @@ def error_of(failure: grpc.aio.AioRpcError) -> RangefinderError:
         return DeadlineSpent(message)
     if failure.code() is grpc.StatusCode.UNAVAILABLE:
         return ReplicaUnavailable(message)
+    if failure.code() is grpc.StatusCode.CANCELLED:
+        # Nobody here cancelled it: that is raised as CancelledError. gRPC's own server answers so what
+        # arrives between its decision to stop and its caller's hearing of it, and nothing was done.
+        return Draining("the server was about to end: ask another, or again")
     return UnexpectedStatus(f"{failure.code().name}: {message}")
 
 
