@@ -77,7 +77,7 @@ def _map_with_ranker(cluster: Cluster, path: Path) -> Path:
 async def running_router(config: RouterConfig, folder: Path) -> AsyncIterator[None]:
     """A router process of one's own. It must leave no traceback."""
     path, output = folder / f"{config.name}.yaml", folder / f"{config.name}.txt"
-    path.write_text(to_yaml(config))
+    path.write_text(to_yaml(replace(config, drain_announce_s=0.0)))
     with output.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "router", "--config", str(path)), stdout=file, stderr=file
