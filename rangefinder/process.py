@@ -24,6 +24,8 @@ from rangefinder.telemetry.logs import LogConfig, configure, get_log
 
 EXIT_FAILED = 1
 
+_STANDARD_INPUT = 0
+
 # Requests make few cycles, if any: a collection for every few hundred of them is enough.
 _ALLOCATIONS_PER_COLLECTION = 20_000
 
@@ -88,6 +90,19 @@ async def until_stopped(*, lifeline: bool) -> None:
     if lifeline:
         with contextlib.suppress(ValueError, OSError):
             loop.remove_reader(sys.stdin.fileno())
+
+
+def when_restart_asked(restart: Callable[[], None]) -> None:
+    """Call `restart` on SIGHUP. That of a terminal which was closed asks to end, as SIGTERM does."""
+    has_terminal = os.isatty(_STANDARD_INPUT)
+
+    def heard() -> None:
+        if has_terminal and not os.isatty(_STANDARD_INPUT):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            restart()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)
 
 
 def _watch_lifeline(stopped: asyncio.Event) -> None:

@@ -5,11 +5,10 @@ answer. On SIGHUP each is replaced: its successor is READY before it is told to 
 """
 
 import asyncio
-import signal
 import sys
 from dataclasses import dataclass
 
-from rangefinder.process import until_stopped
+from rangefinder.process import until_stopped, when_restart_asked
 from rangefinder.shared_port import held_port
 from rangefinder.supervised import ProcessFailed, Supervised
 from rangefinder.telemetry.gathered import serve_gathered
@@ -72,7 +71,7 @@ class Crew:
 
     async def run(self) -> int:
         """Start the workers and replace them whenever SIGHUP comes; returns where one cannot start."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._replace_asked.set)
+        when_restart_asked(self._replace_asked.set)
         try:
             await self._start_all()
             while True:

@@ -24,6 +24,7 @@ from rangefinder.client import Client
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.edge.readiness import ReadinessProbe
 from rangefinder.errors import RangefinderError
+from rangefinder.process import when_restart_asked
 from rangefinder.release import read_manifest
 from rangefinder.storage import exclusive
 from rangefinder.supervised import Supervised
@@ -132,7 +133,7 @@ async def _supervise(order: UpOrder, cluster_map: ClusterMap) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, restart_asked.set)
+    when_restart_asked(restart_asked.set)
     members = [_member(order, config) for config in configurations(order, cluster_map)]
     running = [asyncio.create_task(each.supervised.run(), name=each.config.name) for each in members]
     waiting = asyncio.create_task(_until(stopped), name="stopped")

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import pytest
 from rangefinder import Client
 from rangefinder.telemetry.gathered import read_samples
 from tests.kit.own_router import command, own_config, own_router
-from tests.kit.processes import Cluster, running_cluster
+from tests.kit.processes import START_S_MAX, Cluster, running_cluster
 from tests.kit.ranked_world import build_ranked_release
 from tests.kit.remains import descendants, survivors
 from tests.kit.steady_load import steady_load
@@ -144,6 +145,27 @@ async def test_nothing_outlives_a_killed_router(cluster: Cluster, tmp_path: Path
 
     assert len(workers) == 2
     assert left == []
+
+
+async def test_a_closed_terminal_ends_a_router(cluster: Cluster, tmp_path: Path) -> None:
+    """The SIGHUP of a terminal that was closed asks to end, not to replace workers."""
+    keyboard, terminal = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *command(own_config(cluster), tmp_path),
+        stdin=terminal,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    os.close(terminal)
+    assert process.stdout is not None
+    async with asyncio.timeout(START_S_MAX):
+        while b"router_ready" not in await process.stdout.readline():
+            pass
+    os.close(keyboard)
+    process.send_signal(signal.SIGHUP)
+    output = (await asyncio.wait_for(process.communicate(), STOP_S_MAX))[0].decode()
+
+    assert process.returncode == 0
+    assert "workers_replacing" not in output
 
 
 def run_router(config_command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -151,17 +151,15 @@ async def ask_until_refused(served: Gated) -> None:
 
 
 async def test_pings_never_end_a_connection() -> None:
-    """A client that pings a hundred times as often as ours stays connected: each ping would be one too
-    many for gRPC's default, which ends the connection at the third."""
+    """A client that pings every second, twenty times as often as ours, stays connected: gRPC's default
+    ends such a connection after four."""
     eager = [
         (name, 200 if name == "grpc.keepalive_time_ms" else value)
         for name, value in client_options(ANSWER_BYTES_MAX)
     ]
     async with gated() as served, grpc.aio.insecure_channel(served.address, options=eager) as channel:
         call = asyncio.create_task(served.ask(channel))
-        await until(lambda: bool(served.begun), within_s=SOON_S, what="the call has begun")
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):
-                await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        ended, _ = await asyncio.wait((call,), timeout=6.0)
         served.gate.set()
         await call
+    assert ended == set()
