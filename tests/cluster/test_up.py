@@ -301,6 +301,37 @@ async def test_what_was_stopped_is_not_started_again(tmp_path: Path) -> None:
     assert output(process).count("about to") == 1
 
 
+async def test_a_restart_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
+    """Asked to restart, a process that listens and one that does not are started again at once, and
+    nothing is told; the end of one that nobody asked for still is."""
+    for name, argument in (("listens", "wait"), ("does not", "deaf")):
+        told: list[str] = []
+        (tmp_path / name).mkdir()
+        process = supervise(tmp_path / name, argument, told)
+        running = asyncio.create_task(process.run())
+        await until_heard(process, argument, times=1)
+        first = process.process
+        await process.restart(0.1 if argument == "deaf" else 10.0)
+        await until_heard(process, argument, times=2)
+
+        assert first is not None and first.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+        assert told == []
+        assert process.process is not None
+        process.process.kill()
+        await until(lambda: bool(told), within_s=20, what="an end that is told")  # noqa: B023
+        await process.stop(1.0)
+        await running
+
+
+async def until_heard(process: Supervised, argument: str, *, times: int) -> None:
+    """Wait until so many processes have said, last of all, what they were started with."""
+    last = "deaf\n" if argument == "deaf" else "about to wait\n"
+    lines = 2 if argument == "deaf" else 1
+    await until(
+        lambda: output(process).count(last) == times * lines, within_s=20, what=f"start {times}"
+    )
+
+
 async def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
     """A process that ignores SIGTERM is killed after its grace."""
     process = supervise(tmp_path, "deaf", [])
