@@ -5,6 +5,9 @@
 
 What binds the port in the ordinary way is refused, and so is a second cluster. Only a process of the
 same user that sets SO_REUSEPORT without asking first could join: no system call prevents that.
+
+A connection that is made in the moment in which one of the listeners closes may be reset, unless the
+system's net.ipv4.tcp_migrate_req is 1: its caller connects again.
 """
 
 import socket

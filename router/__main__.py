@@ -7,16 +7,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from rangefinder.process import run
 from router.config import RouterConfig
+from router.serve import serve
+from router.workers import supervise
 
 
 async def _serve(config: RouterConfig, has_lifeline: bool) -> int:
-    # Who only watches over workers needs nothing of what they serve with, and stays small.
     if config.workers > 1:
-        from router.workers import supervise
-
         return await supervise(config, has_lifeline)
-    from router.serve import serve
-
     await serve(config, has_lifeline)
     return 0
 
