@@ -17,18 +17,16 @@ METHOD = "/benchmarks.Echo/Echo"
 BLOCK = 100
 
 
-async def serve() -> None:
-    """Answer empty calls on a free port, printed first, until killed."""
+async def echo(request: bytes, context: object) -> bytes:
+    """The empty call."""
+    del context
+    return request
 
-    async def echo(request: bytes, context: object) -> bytes:
-        del context
-        return request
 
+async def serve(service: str, name: str, handler: Any) -> None:
+    """Answer one RPC on a free port, printed first, until killed."""
     server = grpc.aio.server()
-    handler: Any = grpc.unary_unary_rpc_method_handler(echo)
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("benchmarks.Echo", {"Echo": handler})]
-    )
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     sys.stdout.write(f"{port}\n")
@@ -83,4 +81,4 @@ async def p50_against_echo(call: Call, block_count: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    uvloop.run(serve("benchmarks.Echo", "Echo", grpc.unary_unary_rpc_method_handler(echo)))

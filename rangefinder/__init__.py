@@ -12,7 +12,7 @@ from rangefinder.answers import (
     RetrievedBatch,
     SourceScore,
 )
-from rangefinder.client import Client
+from rangefinder.client import Client, RetrieveStream
 from rangefinder.errors import RangefinderError
 from rangefinder.version import __version__
 
@@ -26,6 +26,7 @@ __all__ = [
     "MissedRange",
     "RangefinderError",
     "Recommended",
+    "RetrieveStream",
     "Retrieved",
     "RetrievedBatch",
     "SourceScore",

@@ -6,6 +6,7 @@ any order of arrival give the same answer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,13 @@ class Hits:
         counts: npt.NDArray[np.int64] = (self.scores > NO_SCORE).sum(axis=1)
         return counts
 
+    def count(self, query: int) -> int:
+        """Hits of one query."""
+        scores = self.scores[query]
+        if not len(scores) or scores[-1] > NO_SCORE:
+            return len(scores)
+        return int(np.count_nonzero(scores > NO_SCORE))
+
     def rows(self, start: int, end: int) -> "Hits":
         """Those of some of the queries."""
         return Hits(self.keys[start:end], self.scores[start:end])
@@ -49,7 +57,7 @@ def merge_hits(parts: Sequence[Hits], wanted: npt.NDArray[np.int64]) -> Hits:
     keys = np.concatenate([part.keys for part in parts], axis=1)
     scores = np.concatenate([part.scores for part in parts], axis=1)
     hits = _sorted(keys, scores)
-    is_repeated = hits.keys[:, 1:] == hits.keys[:, :-1]
+    is_repeated = hits.keys[:, 1:] == hits.keys[:, :-1]  # Equal keys have equal scores, so they meet.
     if is_repeated.any():  # Padding too: whatever its keys are, its score is NO_SCORE already.
         hits.scores[:, 1:][is_repeated] = NO_SCORE
         hits = _sorted(hits.keys, hits.scores)
@@ -58,16 +66,25 @@ def merge_hits(parts: Sequence[Hits], wanted: npt.NDArray[np.int64]) -> Hits:
 
 def _sorted(keys: Keys, scores: Scores) -> Hits:
     order = np.lexsort((keys, -scores), axis=-1)
+    return Hits(taken(keys, order), taken(scores, order))
+
+
+def taken(matrix: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Row i of the matrix at the places of row i of `order`: half the time of take_along_axis."""
     if len(order) == 1:
-        return Hits(keys[:, order[0]], scores[:, order[0]])
-    row = np.arange(len(order))[:, None]  # Half the time of take_along_axis.
-    return Hits(keys[row, order], scores[row, order])
+        row: npt.NDArray[Any] = matrix[0].take(order)
+        return row
+    rows: npt.NDArray[Any] = matrix[np.arange(len(order))[:, None], order]
+    return rows
 
 
 def _cut(hits: Hits, wanted: npt.NDArray[np.int64]) -> Hits:
-    most = int(wanted[0]) if len(wanted) == 1 else int(wanted.max(initial=0))
-    width = min(most, hits.keys.shape[1])
-    keys, scores = hits.keys[:, :width], hits.scores[:, :width]
+    most, width = int(wanted[0]) if len(wanted) == 1 else int(wanted.max(initial=0)), hits.keys.shape[1]
+    keys, scores = hits.keys, hits.scores
+    if most < width:
+        keys, scores, width = keys[:, :most], scores[:, :most], most
+    elif len(wanted) == 1:
+        return hits
     if len(wanted) > 1 and (wanted < width).any():
         scores = np.where(np.arange(width) < wanted[:, None], scores, NO_SCORE)
     return Hits(keys, scores)

@@ -76,6 +76,10 @@ class Waiting:
     first_row: int = 0  # In its batch.
     expiry: asyncio.TimerHandle | None = None  # While it is not sent.
 
+    def rows_of(self, hits: Hits) -> Hits:
+        """The hits of this block, of those of its batch."""
+        return hits.rows(self.first_row, self.first_row + len(self.block.queries))
+
     def set_sent(self, first_row: int) -> None:
         """From now on its batch looks after its deadline."""
         self.is_sent, self.first_row = True, first_row
@@ -111,7 +115,7 @@ class Batch:
         """Nodes that have neither answered nor failed."""
         return [node for node in self.shards_of_node if node not in self.answers]
 
-    def merged(self) -> tuple[Hits, dict[int, bytes]]:
+    def merged(self) -> tuple[Hits, Mapping[int, bytes]]:
         """The best of all answers there are, for every query of the batch."""
         answers = [answer for answer in self.answers.values() if isinstance(answer, NodeAnswer)]
         texts: dict[int, bytes] = {}

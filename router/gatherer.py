@@ -1,8 +1,9 @@
 """One gatherer for the whole fan-out: while a batch is out, arriving queries wait for the next.
 
-An idle router sends at once; nothing waits for a timer. A batch that a node keeps for unusually long
-no longer holds up the next one: a slow or frozen node costs its own ranges, not everybody's time.
-Queries of a batch keep their own deadlines: each is answered, with what there is by then.
+More than one is out only where that helps (router/window.py). An idle router sends at once; nothing
+waits for a timer. A batch that a node keeps for unusually long no longer holds up the next one: a slow
+or frozen node costs its own ranges, not everybody's time. Queries of a batch keep their own deadlines:
+each is answered, with what there is by then.
 """
 
 import asyncio
@@ -15,10 +16,12 @@ from functools import partial
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import DeadlineSpent, Overloaded, RangefinderError, ReplicaUnavailable
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
+from router.batch_message import batch_content
 from router.choice import choose
 from router.coverage import ShardResult
 from router.health import SILENCE_S
 from router.node_link import NodeLink
+from router.window import Window
 
 # When a batch counts as late: so many times the usual, within these bounds.
 _LATE_FACTOR = 4.0
@@ -41,6 +44,7 @@ class Gatherer:
         self._out: set[int] = set()
         self._batches: dict[int, Batch] = {}
         self._next_id = 1
+        self._window = Window(time.monotonic(), time.process_time())
         self._usual_s = 0.005
         self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
         self._random = random.Random()
@@ -59,11 +63,12 @@ class Gatherer:
         if not waiting.is_sent:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
+            self._watch_late()
         return await waiting.outcome
 
     def _send_next(self) -> None:
-        """Send what waits, as long as no batch is out that may soon be back."""
-        while self._queue and not self._out:
+        """Send what waits, as long as fewer batches are out than may be."""
+        while self._queue and len(self._out) < self._window.size:
             waiting = self._take()
             if waiting:
                 self._send(waiting)
@@ -105,20 +110,16 @@ class Gatherer:
             return
         number, self._next_id = self._next_id, self._next_id + 1
         self._batches[number] = batch
+        content = batch_content(self._epoch, [each.block for each in waiting])
         for node, shards in choice.shards_of_node.items():
             if self._asked_s.get(node, 0.0) <= self._links[node].last_heard_s:
                 self._asked_s[node] = batch.sent_s
-            batch.search_ids[node] = self._links[node].search(
-                self._epoch,
-                [each.block for each in waiting],
-                shards,
-                partial(self._on_answer, number, node),
-            )
-        loop = asyncio.get_running_loop()
+            on_answer = partial(self._on_answer, number, node)
+            batch.search_ids[node] = self._links[node].search(content, shards, on_answer)
         self._out.add(number)
-        late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)
-        batch.late = loop.call_later(late_s, self._on_late, number)
         self._arm_expiry(number, batch)
+        if self._queue:
+            self._watch_late()
 
     def _on_answer(self, number: int, node: str, answer: NodeAnswer | RangefinderError) -> None:
         batch = self._batches.get(number)
@@ -126,11 +127,22 @@ class Gatherer:
             return  # Every caller has had an answer without it.
         batch.answers[node] = answer
         if isinstance(answer, NodeAnswer):
+            self._window.record(queue_length=answer.queue_length, waiting_rows=self.waiting_rows)
             for shard, result in answer.results.items():
                 if result.item_count is not None:
                     self.last_counts[shard] = result.item_count
         if not batch.unanswered:
             self._finish(number)
+
+    def _watch_late(self) -> None:
+        """Somebody waits: for the batches that are out no longer than until they are late."""
+        loop, now_s = asyncio.get_running_loop(), time.monotonic()
+        late_s = min(max(_LATE_FACTOR * self._usual_s, _LATE_S_MIN), _LATE_S_MAX)
+        for number in self._out:
+            batch = self._batches[number]
+            if batch.late is None:
+                left_s = max(batch.sent_s + late_s - now_s, 0.0)
+                batch.late = loop.call_later(left_s, self._on_late, number)
 
     def _on_late(self, number: int) -> None:
         self._out.discard(number)
@@ -176,6 +188,7 @@ class Gatherer:
         # Late ones count too, or nodes that became slower would be late for ever.
         took_s = min(time.monotonic() - batch.sent_s, _LATE_S_MAX)
         self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
+        self._window.adapt(time.monotonic(), time.process_time())
         self._resolve(batch, batch.waiting)
         self._send_next()
 
@@ -198,7 +211,7 @@ class Gatherer:
                 continue
             each.outcome.set_result(
                 BlockOutcome(
-                    hits=hits.rows(each.first_row, each.first_row + len(each.block.queries)),
+                    hits=hits if len(batch.waiting) == 1 else each.rows_of(hits),
                     texts=texts,
                     results=results,
                     queue_s=batch.sent_s - each.arrived_s,

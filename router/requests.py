@@ -53,10 +53,12 @@ def retrieval_of(
     """Raises InvalidRequest, WrongDimension, UnknownRelease."""
     release = cluster_map.release(request.release)
     queries = query_of(request.query, release, "query.values")
-    excluded = [
-        keys_of_ids(request.excluded_items, cluster_map.id_kind, "excluded_items", EXCLUDED_MAX)
-    ]
-    return _retrieval(request, release, queries, excluded if len(excluded[0]) else (), deadline)
+    excluded: Sequence[Keys] = ()
+    if request.HasField("excluded_items"):
+        kind = cluster_map.id_kind
+        keys = keys_of_ids(request.excluded_items, kind, "excluded_items", EXCLUDED_MAX)
+        excluded = [keys] if len(keys) else ()
+    return _retrieval(request, release, queries, excluded, deadline)
 
 
 def batch_retrieval_of(
@@ -124,17 +126,18 @@ def minimum_coverage_of(value: float) -> float:
 
 
 def require_request_id(request_id: str) -> None:
-    if len(request_id.encode()) > REQUEST_ID_BYTES_MAX:
+    if request_id and len(request_id.encode()) > REQUEST_ID_BYTES_MAX:
         raise InvalidRequest("request_id", f"longer than {REQUEST_ID_BYTES_MAX} bytes")
 
 
 def query_of(vector: Vector, release: Release, field: str) -> npt.NDArray[np.float32]:
     """One embedding as a row. Raises WrongDimension, InvalidRequest."""
-    values = floats_of(vector)[None]
-    if values.shape[1] != release.dimension:
-        raise _wrong_dimension(values.shape[1], release)
-    _require_finite(values, field)
-    return values
+    values = floats_of(vector)
+    if len(values) != release.dimension:
+        raise _wrong_dimension(len(values), release)
+    queries = values.reshape(1, -1)
+    _require_finite(queries, field)
+    return queries
 
 
 def _wrong_dimension(dimension: int, release: Release) -> WrongDimension:
@@ -159,9 +162,9 @@ def _vectors(block: VectorBlock, release: Release) -> npt.NDArray[np.float32]:
 
 def _require_finite(rows: npt.NDArray[np.float32], field: str) -> None:
     wide = rows.astype(np.float64)  # Squares of float32 never overflow here; NaN compares as false.
-    is_finite = np.vecdot(wide, wide) <= _SQUARES_MAX
-    if not is_finite.all():
-        row = int(np.argmin(is_finite))
+    squares = np.vecdot(wide, wide)
+    if not squares.max() <= _SQUARES_MAX:  # Of NaN and anything, the maximum is NaN.
+        row = int(np.argmin(squares <= _SQUARES_MAX))
         raise InvalidRequest(
             field, f"row {row} holds NaN, an infinity, or values too large to square in float32"
         )

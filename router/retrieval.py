@@ -65,10 +65,9 @@ class RetrievalService:
         outcomes = [await self._gatherer.search(retrieval.block)]
         certificate = self._certify(retrieval, outcomes)
         hits = outcomes[0].hits
-        count = int(hits.counts[0])
-        keys = hits.keys[0, :count]
+        count = hits.count(0)
         return PackedRetrieveResponse(
-            items=packed_ids(keys, self._map.id_kind, outcomes[0].texts),
+            items=packed_ids(hits.keys[0, :count], self._map.id_kind, outcomes[0].texts),
             scores=hits.scores[0, :count].tobytes(),
             certificate=certificate,
         )
@@ -105,7 +104,7 @@ class RetrievalService:
 
     def count_missed(self, coverage: Coverage) -> None:
         """Count a partial answer, of whichever RPC."""
-        for reason in {missed.reason for missed in coverage.missed}:
+        for reason in {missed.reason for missed in coverage.missed} if coverage.missed else ():
             self._partial.labels(reason).inc()
 
     def _certify(self, retrieval: Retrieval, outcomes: list[BlockOutcome]) -> Certificate:

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def module_names() -> list[str]:
-    """Every generated module, then the client that is built on them."""
+    """Every generated module, then the clients that are built on them."""
     generated = sorted((ROOT / "rangefinder").rglob("*_pb2*.py"))
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in generated]
-    return [*names, "rangefinder.client"]
+    return [*names, "rangefinder.client", "rangefinder.sync"]
 
 
 def main() -> None:

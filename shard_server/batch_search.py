@@ -71,9 +71,14 @@ async def search_batch(node: Node, names: Sequence[str], search: Search) -> Batc
 
 def _ready_shards(node: Node, names: Sequence[str]) -> tuple[list[Shard], dict[str, str]]:
     """Those that may answer, and the reason of those that may not."""
-    shards = node.ready_shards(names)
-    missed = {name: NotReady.reason for name, shard in shards.items() if shard is None}
-    return [shard for shard in shards.values() if shard is not None], missed
+    ready: list[Shard] = []
+    missed: dict[str, str] = {}
+    for name, shard in node.ready_shards(names).items():
+        if shard is None:
+            missed[name] = NotReady.reason
+        else:
+            ready.append(shard)
+    return ready, missed
 
 
 def _record(node: Node, shard: Shard, search: Search, began_s: float) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from rangefinder.documents import STRICT, Address, Count, Name, Positive, Seconds
+from rangefinder.documents import STRICT, Address, Count, Name, Port, Positive, Seconds
 from rangefinder.telemetry.logs import LogConfig
 
 
@@ -16,6 +16,7 @@ class NodeConfig:
 
     name: Name = "node-0"
     listen: Address = "127.0.0.1:7100"
+    search_port: Port = 7101
     map_file: Path = Path("/var/lib/rangefinder/map/map.json")
     release: Path = Path("/var/lib/rangefinder/release")
     search_threads: Count = 0

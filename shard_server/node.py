@@ -128,8 +128,12 @@ class Node:
         if release != self.manifest.name:
             raise ReleaseNotServed(f"this node serves release {self.manifest.name}, not {release}")
 
+    @property
+    def is_ready(self) -> bool:
+        return self.state is ReplicaState.READY
+
     def require_ready(self) -> None:
-        if self.state is not ReplicaState.READY:
+        if not self.is_ready:
             raise NotReady(f"node {self.placement.node} is {self.state}: ask another, or later")
 
     def ready_shards(self, names: Iterable[str]) -> dict[str, Shard | None]:

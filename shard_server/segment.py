@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rangefinder.keys import Keys
-from rangefinder.merge import NO_SCORE, Hits
+from rangefinder.merge import NO_SCORE, Hits, taken
 from rangefinder.metric import Metric
 from rangefinder.storage import map_array
 from rangefinder.texts import TextColumn, map_texts
@@ -233,12 +233,9 @@ class Segment:
         scores = self._scores(search.queries, candidates)
         for query, rows in enumerate(excluded):
             scores[query, np.isin(candidates[query], rows)] = NO_SCORE
-        wanted = int(search.wanted.max())
-        order = np.lexsort((candidates, -scores), axis=-1)[:, :wanted]
-        if len(order) == 1:
-            return Hits(self.keys[candidates[:, order[0]]], scores[:, order[0]])
-        row = np.arange(len(order))[:, None]
-        return Hits(self.keys[candidates[row, order]], scores[row, order])
+        order = np.lexsort((candidates, -scores), axis=-1)[:, : int(search.wanted.max())]
+        rows, scores = taken(candidates, order), taken(scores, order)
+        return Hits(self.keys[rows], scores)
 
     def _scores(self, queries: Rows, candidates: RowNumbers) -> npt.NDArray[np.float32]:
         each = max(candidates.shape[1] * self.description.dimension, 1)

@@ -1,6 +1,7 @@
 """The process of a node: load, serve, drain."""
 
 import asyncio
+from functools import partial
 
 from rangefinder.edge.admission import Admission
 from rangefinder.edge.channel import INTERNAL_BYTES_MAX, server_options
@@ -15,9 +16,10 @@ from rangefinder.telemetry.metrics import ProcessMetrics
 from rangefinder.telemetry.process import memory
 from shard_server.config import NodeConfig
 from shard_server.node import Node, placement_of
+from shard_server.search_connections import SearchConnections
 from shard_server.service import NodeService
 
-# Streams of router workers and the calls beside them.
+# Calls of router workers beside their searches.
 _CALLS_MAX = 1_000
 _DEFAULT_DEADLINE_S = 5.0
 
@@ -27,7 +29,9 @@ async def serve(config: NodeConfig, has_lifeline: bool) -> None:
     log, metrics = get_log(), ProcessMetrics()
     placement = placement_of(config.name, read_map(config.map_file), read_manifest(config.release))
     node = Node(placement, config.release, config.search_threads)
-    service = NodeService(node, config.searches_in_flight_max)
+    searches = SearchConnections(node, config.searches_in_flight_max, metrics.rpc)
+    await searches.listen(config.listen.rsplit(":", 1)[0], config.search_port)
+    service = NodeService(node, searches.port)
     _add_gauges(metrics, node)
     admission = Admission(_CALLS_MAX)
     grpc_service = Service(
@@ -40,12 +44,13 @@ async def serve(config: NodeConfig, has_lifeline: bool) -> None:
     options = server_options(INTERNAL_BYTES_MAX, INTERNAL_BYTES_MAX)
     server = await Server.start(config.listen, [grpc_service], admission, options)
     metrics.serve(config.metrics)
-    log.info("node_started", port=server.port, shards=list(node.replicas))
+    log.info("node_started", port=server.port, search_port=searches.port, shards=list(node.replicas))
     stopped = asyncio.create_task(until_stopped(lifeline=has_lifeline), name="until-stopped")
     await _load_unless_stopped(node, server, stopped)
     await stopped
     log.info("node_draining")
-    await server.drain(config.drain_s, service.drain)
+    node.drain()
+    await server.drain(config.drain_s, partial(searches.drain, config.drain_s))
     node.close()
 
 

@@ -1,4 +1,4 @@
-"""The node's gRPC service: searches on streams, items and status by calls."""
+"""The node's gRPC service: items and status. Searches have a port of their own."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,12 @@ from google.protobuf.message import Message
 
 from rangefinder import __version__
 from rangefinder.edge.items import item_message
-from rangefinder.edge.service import BidiStream, Call, Handler, Unary
+from rangefinder.edge.service import Call, Handler, Unary
 from rangefinder.internal.v1 import node_pb2 as wire
 from rangefinder.keys import KEY_COUNT, Keys
 from rangefinder.telemetry.process import memory, start_time_s
 from rangefinder.v1.item_pb2 import Item
 from shard_server.node import Node
-from shard_server.search_streams import SearchStreams
 from shard_server.shard import Shard, StoredItem
 from shard_server.wire import column, places_in, shard_outcome
 
@@ -26,23 +25,16 @@ _PAGE_ITEMS_MAX = 1_000
 class NodeService:
     """RPCs of rangefinder.internal.v1.NodeService."""
 
-    def __init__(self, node: Node, searches_in_flight_max: int) -> None:
-        self._node = node
-        self._streams = SearchStreams(node, searches_in_flight_max)
+    def __init__(self, node: Node, search_port: int) -> None:
+        self._node, self._search_port = node, search_port
 
     def handlers(self) -> dict[str, Handler]:
         """Every RPC; each obeys every field of its request."""
         return {
-            "Search": BidiStream(self._streams.serve),
             "ReadItems": _unary(self.read_items, wire.ReadItemsRequest),
             "ScanShard": _unary(self.scan_shard, wire.ScanShardRequest),
             "GetNodeStatus": _unary(self.get_node_status, wire.GetNodeStatusRequest),
         }
-
-    async def drain(self) -> None:
-        """Tell every stream to go elsewhere; what was read is still answered."""
-        self._node.drain()
-        self._streams.drain()
 
     async def read_items(self, request: wire.ReadItemsRequest, call: Call) -> wire.ReadItemsResponse:
         """Items by key; those that do not exist are left out."""
@@ -110,6 +102,7 @@ class NodeService:
             memory_bytes=held.resident,
             private_memory_bytes=held.private,
             memory_limit_bytes=held.limit,
+            search_port=self._search_port,
         )
         response.start_time.FromMilliseconds(int(start_time_s() * 1000))
         for replica in self._node.replicas.values():

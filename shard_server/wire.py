@@ -11,12 +11,12 @@ from shard_server.shard import Shard
 
 def shard_outcome(node: Node, name: str, missed_reason: str) -> wire.ShardOutcome:
     """What became of one shard; an empty reason: it was searched or read, whole."""
-    replica = node.replicas[name]
+    about, recall = node.replicas[name].about, node.replicas[name].probe_recall
     return wire.ShardOutcome(
         shard=name,
-        item_count=replica.about.item_count,
+        item_count=about.item_count,
         missed_reason=missed_reason,
-        probe_recall=replica.probe_recall or 0.0,
+        probe_recall=recall or 0.0,
     )
 
 

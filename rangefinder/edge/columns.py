@@ -35,10 +35,16 @@ def integers_of(ids: ItemIds) -> npt.NDArray[np.int64]:
 
 
 def _column(message: Message, values: Sequence[float], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    content, size = message.SerializeToString(), len(values) * dtype.itemsize
-    if len(content) == len(_PACKED_FIELD_1) + len(_varint(size)) + size:
-        return np.frombuffer(content, dtype, len(values), len(content) - size)
+    content, count = message.SerializeToString(), len(values)
+    size = count * dtype.itemsize
+    if len(content) == len(_PACKED_FIELD_1) + _varint_size(size) + size:
+        return np.ndarray((count,), dtype, content, len(content) - size)
     return np.array(values, dtype)  # No value at all, or other fields beside them.
+
+
+def _varint_size(value: int) -> int:
+    """Bytes of a positive varint: seven bits in each."""
+    return (value.bit_length() + 6) // 7
 
 
 def _varint(value: int) -> bytes:

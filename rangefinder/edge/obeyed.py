@@ -1,6 +1,6 @@
 """A field that is set is obeyed or refused, never ignored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -14,14 +14,15 @@ Obeyed = frozenset[str]
 
 def refuse_unsupported(request: Message, obeyed: Obeyed) -> None:
     """Raise NotSupported where a field is set that is not obeyed, or that this version lacks."""
-    name = request.DESCRIPTOR.name
-    for field, _ in request.ListFields():
+    fields = request.ListFields()
+    for field, _ in fields:
         if field.name not in obeyed:
-            raise NotSupported(f"{name}.{field.name} is not supported by this server: leave it unset")
-    _refuse_unknown(request)
+            name = f"{request.DESCRIPTOR.name}.{field.name}"
+            raise NotSupported(f"{name} is not supported by this server: leave it unset")
+    _refuse_unknown(request, fields)
 
 
-def _refuse_unknown(message: Message) -> None:
+def _refuse_unknown(message: Message, fields: Sequence[tuple[FieldDescriptor, Any]]) -> None:
     """Look at the message and at every message in it: what a newer caller adds may stand anywhere."""
     unknown = UnknownFieldSet(message)
     if len(unknown):
@@ -29,10 +30,10 @@ def _refuse_unknown(message: Message) -> None:
             f"{message.DESCRIPTOR.name}: field number {unknown[0].field_number} is newer than this"
             " server: leave it unset, or upgrade the server"
         )
-    for field, value in message.ListFields():
+    for field, value in fields:
         if field.message_type is not None:
             for part in _parts(field, value):
-                _refuse_unknown(part)
+                _refuse_unknown(part, part.ListFields())
 
 
 def _parts(field: FieldDescriptor, value: Any) -> Iterable[Message]:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from rangefinder.deadline import Deadline
-from rangefinder.edge.admission import Admission
+from rangefinder.edge.admission import Admission, Places
 from rangefinder.edge.obeyed import Obeyed, refuse_unsupported
 from rangefinder.edge.status import abort
 from rangefinder.errors import Internal, InvalidRequest, NotSupported, RangefinderError
@@ -189,17 +189,22 @@ class Service:
     def _bidi(self, method: MethodDescriptor, kind: type[Message], handler: BidiStream) -> Any:
         async def guarded(requests: AsyncIterator[bytes], context: Context) -> None:
             stream = Stream(requests, context, kind)
-            await self._guard(method, context, lambda: handler.handle(stream))
+            places = self._admission.streams
+            await self._guard(method, context, lambda: handler.handle(stream), places)
 
         return guarded
 
     async def _guard(
-        self, method: MethodDescriptor, context: Context, work: Callable[[], Awaitable[T]]
+        self,
+        method: MethodDescriptor,
+        context: Context,
+        work: Callable[[], Awaitable[T]],
+        places: Places | None = None,
     ) -> T:
         """Admit a call, do its work, and end it with a status and a reason where that fails."""
         began_s, reason = time.monotonic(), "OK"
         try:
-            with self._admission.admitted():
+            with places or self._admission.calls:
                 return await ungrouped(work())
         except RangefinderError as error:
             reason = error.reason

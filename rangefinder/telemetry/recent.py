@@ -16,8 +16,9 @@ class RecentDurations:
     """Durations by the second in which they were recorded."""
 
     def __init__(self) -> None:
-        self._bins = np.zeros((WINDOW_S, _BIN_COUNT), np.int64)
-        self._seconds = np.full(WINDOW_S, -1, np.int64)
+        # Lists: an element of an array takes several times as long to count up.
+        self._bins = [[0] * _BIN_COUNT for _ in range(WINDOW_S)]
+        self._seconds = [-1] * WINDOW_S
 
     def record(self, now_s: float, duration_s: float, count: int = 1) -> None:
         """Record `count` events of one duration."""
@@ -25,9 +26,9 @@ class RecentDurations:
         slot = second % WINDOW_S
         if self._seconds[slot] != second:
             self._seconds[slot] = second
-            self._bins[slot] = 0
+            self._bins[slot] = [0] * _BIN_COUNT
         place = math.log(max(duration_s, _SHORTEST_S) / _SHORTEST_S) / _LOG_GROWTH
-        self._bins[slot, min(int(place), _BIN_COUNT - 1)] += count
+        self._bins[slot][min(int(place), _BIN_COUNT - 1)] += count
 
     def rate(self, now_s: float) -> float:
         """Events per second over the window."""
@@ -42,7 +43,6 @@ class RecentDurations:
         return float(_SHORTEST_S * _GROWTH ** (place + 1))
 
     def _recent(self, now_s: float) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-        counts: np.ndarray[tuple[int], np.dtype[np.int64]] = self._bins[
-            self._seconds > int(now_s) - WINDOW_S
-        ].sum(axis=0)
+        is_recent = np.array(self._seconds) > int(now_s) - WINDOW_S
+        counts: np.ndarray[tuple[int], np.dtype[np.int64]] = np.array(self._bins)[is_recent].sum(axis=0)
         return counts

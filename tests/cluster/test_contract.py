@@ -362,10 +362,22 @@ def on_the_wire(field: FieldDescriptor) -> tuple[object, ...]:
 
 
 def test_packed_twins_are_all_known() -> None:
-    """Every message of packed.proto is the twin of a public one."""
-    assert {packed.DESCRIPTOR.name for packed in (*TWINS, *PARTIAL_TWINS)} == set(
+    """Every message of packed.proto is the twin of a public one, or wraps one already written."""
+    twins = (*TWINS, *PARTIAL_TWINS, packed_pb2.PackedSearchRequest)
+    assert {packed.DESCRIPTOR.name for packed in twins} == set(
         packed_pb2.DESCRIPTOR.message_types_by_name
     )
+
+
+def test_a_packed_search_reads_as_a_search() -> None:
+    """A batch that was written once for all nodes is a message in what each of them gets."""
+    batch = node_pb2.SearchBatch(map_epoch=3, release="r", queries=b"12345678", item_counts=[4, 7])
+    packed = packed_pb2.PackedSearchRequest(
+        search_id=9, batch=batch.SerializeToString(), shards=["s-0", "s-1"]
+    )
+    assert node_pb2.SearchRequest(
+        search_id=9, batch=batch, shards=["s-0", "s-1"]
+    ) == node_pb2.SearchRequest.FromString(packed.SerializeToString())
 
 
 @pytest.mark.parametrize("packed", TWINS, ids=lambda packed: packed.DESCRIPTOR.name)

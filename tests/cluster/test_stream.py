@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # It stands in the type stubs alone.
 STREAM = "rangefinder.v1.RecommendationService/RetrieveStream"
 NODES = ("node-0", "node-1")
 IN_FLIGHT_MAX = 64
+STREAMS_MAX = 256
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +283,22 @@ async def test_a_client_that_does_not_read_is_held(plain: Served) -> None:
     assert set(range(1, count + 1)) == {answer.batch_id for answer in answers}
     assert {10_000} == {len(answer.batch.scores) for answer in answers}
     assert router.memory_info().rss - bytes_before < 200 << 20
+
+
+async def test_a_thousand_streams_harm_nobody(whole: Served) -> None:
+    """Those beyond 256 are refused with OVERLOADED; the first go on, and calls are not held up."""
+    memory = psutil.Process(whole.cluster.pid("router-0")).memory_info
+    before = memory().rss
+    calls = [open_stream(whole) for _ in range(1_000)]
+    refused = await asyncio.gather(*(failure_of(call.read()) for call in calls[STREAMS_MAX:]))
+    assert {("RESOURCE_EXHAUSTED", "OVERLOADED")} == {(each.code, each.reason) for each in refused}
+    single = await whole.client.retrieve(whole.catalogue.queries[0], minimum_coverage=1.0)
+    assert 100 == len(single.ids)
+    for call in calls[:STREAMS_MAX]:
+        await call.write(request(1, batch(whole)))
+    answers = [await finish(call) for call in calls[:STREAMS_MAX]]
+    assert [[1]] * STREAMS_MAX == [[each.batch_id for each in own] for own in answers]
+    assert memory().rss - before < 64 << 20
 
 
 async def test_clients_that_leave_harm_nobody(plain: Served) -> None:

@@ -17,6 +17,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 # What decides, and nothing else: clock, randomness and I/O are arguments.
 PURE = (
     "rangefinder/candidates.py",
+    "rangefinder/client/affinity.py",
+    "rangefinder/client/retry.py",
+    "rangefinder/client/standing.py",
     "rangefinder/cluster_map.py",
     "rangefinder/deadline.py",
     "rangefinder/errors.py",
@@ -32,6 +35,7 @@ PURE = (
     "router/health.py",
     "router/pipeline.py",
     "router/ranking.py",
+    "router/window.py",
     "shard_server/calibration.py",
     "shard_server/scoring.py",
     "training/evaluation.py",
@@ -46,14 +50,19 @@ IMPURE_OF_OURS = {"rangefinder.edge", "rangefinder.storage", "rangefinder.teleme
 # Where calls are known, and where messages are too: the edge, and the files that translate at it.
 EDGE = (
     "rangefinder/edge/*",
-    "rangefinder/client.py",
+    "rangefinder/client/router.py",
+    "rangefinder/client/stream_call.py",
     "router/node_link.py",
     "router/ranker_link.py",
 )
 MESSAGES = (
     *EDGE,
     "rangefinder/cli/connection.py",
+    "rangefinder/client/batch.py",
+    "rangefinder/client/client.py",
+    "rangefinder/client/stream.py",
     "rangefinder/cli/status.py",
+    "router/batch_message.py",
     "router/certificate.py",
     "router/cluster.py",
     "router/ranker_link.py",
@@ -70,7 +79,7 @@ MESSAGES = (
     "ranker_service/service.py",
     "ranker_service/wire.py",
     "shard_server/serve.py",
-    "shard_server/search_streams.py",
+    "shard_server/search_connections.py",
     "shard_server/service.py",
     "shard_server/wire.py",
 )

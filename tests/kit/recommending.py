@@ -74,7 +74,9 @@ def _map_with_ranker(cluster: Cluster, path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_router(config: RouterConfig, folder: Path) -> AsyncIterator[None]:
+async def running_router(
+    config: RouterConfig, folder: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A router process of one's own. It must leave no traceback."""
     path, output = folder / f"{config.name}.yaml", folder / f"{config.name}.txt"
     path.write_text(to_yaml(replace(config, drain_announce_s=0.0)))
@@ -83,7 +85,7 @@ async def running_router(config: RouterConfig, folder: Path) -> AsyncIterator[No
             *(sys.executable, "-m", "router", "--config", str(path)), stdout=file, stderr=file
         )
     try:
-        yield
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -14,6 +14,7 @@ import numpy as np
 from rangefinder.cluster_map import ClusterMap, Node, Release, Replica, Shard
 from rangefinder.deadline import Clock, Deadline
 from rangefinder.errors import RangefinderError
+from rangefinder.internal.v1.node_pb2 import SearchBatch
 from rangefinder.keys import IdKind
 from rangefinder.merge import Hits
 from rangefinder.metric import Metric
@@ -36,15 +37,19 @@ class Sent:
     """A search as a node got it."""
 
     search_id: int
-    epoch: int
-    blocks: tuple[QueryBlock, ...]
+    batch: SearchBatch
     shards: tuple[str, ...]
     on_answer: OnAnswer
 
     @property
+    def group(self) -> Group:
+        return Group(self.batch.release, self.batch.search_width, self.batch.exact)
+
+    @property
     def queries(self) -> list[int]:
         """The numbers of the queries."""
-        return [int(query[0]) for block in self.blocks for query in block.queries]
+        rows = np.frombuffer(self.batch.queries, np.float32).reshape(self.batch.query_count, -1)
+        return [int(query[0]) for query in rows]
 
 
 class FakeNode:
@@ -67,10 +72,8 @@ class FakeNode:
     def in_flight(self) -> int:
         return len(self.waiting)
 
-    def search(
-        self, epoch: int, blocks: Sequence[QueryBlock], shards: Sequence[str], on_answer: OnAnswer
-    ) -> int:
-        sent = Sent(self._next_id, epoch, tuple(blocks), tuple(shards), on_answer)
+    def search(self, batch: bytes, shards: Sequence[str], on_answer: OnAnswer) -> int:
+        sent = Sent(self._next_id, SearchBatch.FromString(batch), tuple(shards), on_answer)
         self._next_id += 1
         self.waiting[sent.search_id] = sent
         self.sent.put_nowait(sent)

@@ -8,6 +8,7 @@ import pytest
 
 from rangefinder.errors import DeadlineSpent, NotReady, Overloaded
 from router import gatherer as gatherer_module
+from router import window as window_module
 from router.batch import BATCH_ITEMS_MAX, Group
 from tests.unit.fake_nodes import (
     DEFAULT,
@@ -27,7 +28,8 @@ OTHERS = [Group("r-1", 20, False), Group("r-1", 0, True), Group("r-2", 0, False)
 
 @pytest.fixture(autouse=True)
 def never_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, no batch counts as late unless a test wants it."""
+    """However slow the machine, no batch counts as late unless a test wants it, and one is out."""
+    monkeypatch.setattr(window_module, "PERIOD_S", 60.0)
     monkeypatch.setattr(gatherer_module, "_LATE_S_MIN", 60.0)
     monkeypatch.setattr(gatherer_module, "_LATE_S_MAX", 60.0)
 
@@ -51,7 +53,7 @@ async def test_an_idle_gatherer_sends_at_once(cluster: FakeCluster) -> None:
     await started()
     sent = cluster.a.sent.get_nowait(), cluster.b.sent.get_nowait()
     assert [(6, ("s-0", "s-1"), [5]), (6, ("s-2", "s-3"), [5])] == [
-        (each.epoch, each.shards, each.queries) for each in sent
+        (each.batch.map_epoch, each.shards, each.queries) for each in sent
     ]
     cluster.a.answer(sent[0])
     assert not asked.done()
@@ -84,9 +86,7 @@ async def test_groups_never_share_a_batch(cluster: FakeCluster, other: Group) ->
     asked += [cluster.ask(2, group=other), cluster.ask(3), cluster.ask(4, group=other), cluster.ask(5)]
     batches = [(await cluster.answer_next())[0] for _ in range(3)]
     assert [[1], [2, 4], [3, 5]] == [batch.queries for batch in batches]
-    assert [[DEFAULT], [other] * 2, [DEFAULT] * 2] == [
-        [b.group for b in batch.blocks] for batch in batches
-    ]
+    assert [DEFAULT, other, DEFAULT] == [batch.group for batch in batches]
     assert [whole(query) for query in (1, 2, 3, 4, 5)] == [found(await each) for each in asked]
 
 
@@ -257,3 +257,23 @@ async def test_whatever_happens_every_caller_gets_its_own_rows(seed: int) -> Non
         server.cancel()
     await asyncio.wait(servers)
     assert cluster.is_idle
+
+
+async def test_two_batches_are_out_where_nodes_idle(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries that waited for a batch while no node had a queue: the next time they need not wait."""
+    monkeypatch.setattr(window_module, "PERIOD_S", 0.0)
+    monkeypatch.setattr(window_module, "BUSY_SHARE_MAX", 2.0)
+    asked = [cluster.ask(1)]
+    await started()
+    asked += [cluster.ask(2)]
+    await cluster.answer_next()
+    await started()
+    asked += [cluster.ask(3)]
+    sent = [await cluster.a.next_sent(), await cluster.a.next_sent()]
+    assert [[2], [3]] == [each.queries for each in sent]
+    for each in sent:
+        cluster.a.answer(each)
+        cluster.b.answer(await cluster.b.next_sent())
+    assert [whole(query) for query in (1, 2, 3)] == [found(await each) for each in asked]

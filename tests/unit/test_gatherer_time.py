@@ -8,6 +8,7 @@ import pytest
 
 from rangefinder.errors import DeadlineSpent
 from router import gatherer as gatherer_module
+from router import window as window_module
 from router.health import FAILURE_COUNT_MAX
 from tests.unit.fake_nodes import SHARDS_OF_NODE, FakeCluster, Sent, found, reasons, whole
 
@@ -26,7 +27,8 @@ def set_times(patch: pytest.MonkeyPatch, *, late_s: float = 60.0, silence_s: flo
 
 @pytest.fixture(autouse=True)
 def nothing_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No batch is late and no node silent, unless a test says so."""
+    """No batch is late and no node silent, unless a test says so; one batch is out at once."""
+    monkeypatch.setattr(window_module, "PERIOD_S", 60.0)
     set_times(monkeypatch)
 
 

@@ -26,39 +26,39 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rangefinder.v1 import item_pb2 as rangefinder_dot_v1_dot_item__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rangefinder/internal/v1/node.proto\x12\x17rangefinder.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rangefinder/v1/item.proto\"v\n\rSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\x04\x12\x35\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32$.rangefinder.internal.v1.SearchBatchH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x42\t\n\x07message\"\xe7\x01\n\x0bSearchBatch\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0e\n\x06shards\x18\x03 \x03(\t\x12\x14\n\x0ctime_left_ms\x18\x04 \x01(\x01\x12\x0f\n\x07queries\x18\x05 \x01(\x0c\x12\x13\n\x0bquery_count\x18\x06 \x01(\x05\x12\x14\n\x0csearch_width\x18\x07 \x01(\x05\x12\r\n\x05\x65xact\x18\x08 \x01(\x08\x12\x13\n\x0bitem_counts\x18\t \x03(\x05\x12\x15\n\rexcluded_keys\x18\n \x01(\x0c\x12\x17\n\x0f\x65xcluded_counts\x18\x0b \x03(\x05\"\xc7\x01\n\x0eSearchResponse\x12\x11\n\tsearch_id\x18\x01 \x01(\x04\x12\x37\n\x06\x61nswer\x18\x02 \x01(\x0b\x32%.rangefinder.internal.v1.SearchAnswerH\x00\x12\x39\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32&.rangefinder.internal.v1.SearchFailureH\x00\x12\x0f\n\x05ready\x18\x04 \x01(\x08H\x00\x12\x12\n\x08\x64raining\x18\x05 \x01(\x08H\x00\x42\t\n\x07outcome\"\xb2\x01\n\x0cSearchAnswer\x12\x0c\n\x04keys\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x13\n\x0bitem_counts\x18\x03 \x03(\x05\x12\r\n\x05texts\x18\x04 \x03(\x0c\x12\x35\n\x06shards\x18\x05 \x03(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_length\x18\x07 \x01(\x05\"^\n\x0cShardOutcome\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x12\n\nitem_count\x18\x02 \x01(\x03\x12\x15\n\rmissed_reason\x18\x03 \x01(\t\x12\x14\n\x0cprobe_recall\x18\x04 \x01(\x02\"0\n\rSearchFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"]\n\x10ReadItemsRequest\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x01(\x0c\x12\x17\n\x0fwith_embeddings\x18\x04 \x01(\x08\"\x7f\n\x11ReadItemsResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.rangefinder.v1.Item\x12\x0e\n\x06places\x18\x02 \x03(\x05\x12\x35\n\x06shards\x18\x03 \x03(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\"\x9a\x01\n\x10ScanShardRequest\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\t\x12\x11\n\tkey_start\x18\x04 \x01(\x06\x12\x0f\n\x07key_end\x18\x05 \x01(\x06\x12\x17\n\x0fwith_embeddings\x18\x06 \x01(\x08\x12\x16\n\x0epage_bytes_max\x18\x07 \x01(\x05\"\x90\x01\n\x11ScanShardResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.rangefinder.v1.Item\x12\x0c\n\x04keys\x18\x02 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x36\n\x07outcome\x18\x04 \x01(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\"\x16\n\x14GetNodeStatusRequest\"\x86\x02\n\x15GetNodeStatusResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14private_memory_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x03\x12\x36\n\x08replicas\x18\x08 \x03(\x0b\x32$.rangefinder.internal.v1.HeldReplica\"\xc6\x01\n\x0bHeldReplica\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x12\n\nquery_rate\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x19\n\x0cprobe_recall\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06load_s\x18\t \x01(\x01\x42\x0f\n\r_probe_recall2\xa4\x03\n\x0bNodeService\x12]\n\x06Search\x12&.rangefinder.internal.v1.SearchRequest\x1a\'.rangefinder.internal.v1.SearchResponse(\x01\x30\x01\x12\x62\n\tReadItems\x12).rangefinder.internal.v1.ReadItemsRequest\x1a*.rangefinder.internal.v1.ReadItemsResponse\x12\x62\n\tScanShard\x12).rangefinder.internal.v1.ScanShardRequest\x1a*.rangefinder.internal.v1.ScanShardResponse\x12n\n\rGetNodeStatus\x12-.rangefinder.internal.v1.GetNodeStatusRequest\x1a..rangefinder.internal.v1.GetNodeStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rangefinder/internal/v1/node.proto\x12\x17rangefinder.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rangefinder/v1/item.proto\"\x96\x01\n\rSearchRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\x04\x12\x35\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32$.rangefinder.internal.v1.SearchBatchH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04ping\x18\x05 \x01(\x08H\x00\x12\x0e\n\x06shards\x18\x04 \x03(\tB\t\n\x07message\"\xd7\x01\n\x0bSearchBatch\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x14\n\x0ctime_left_ms\x18\x03 \x01(\x01\x12\x0f\n\x07queries\x18\x04 \x01(\x0c\x12\x13\n\x0bquery_count\x18\x05 \x01(\x05\x12\x14\n\x0csearch_width\x18\x06 \x01(\x05\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\x12\x13\n\x0bitem_counts\x18\x08 \x03(\x05\x12\x15\n\rexcluded_keys\x18\t \x01(\x0c\x12\x17\n\x0f\x65xcluded_counts\x18\n \x03(\x05\"\xc7\x01\n\x0eSearchResponse\x12\x11\n\tsearch_id\x18\x01 \x01(\x04\x12\x37\n\x06\x61nswer\x18\x02 \x01(\x0b\x32%.rangefinder.internal.v1.SearchAnswerH\x00\x12\x39\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32&.rangefinder.internal.v1.SearchFailureH\x00\x12\x0f\n\x05ready\x18\x04 \x01(\x08H\x00\x12\x12\n\x08\x64raining\x18\x05 \x01(\x08H\x00\x42\t\n\x07outcome\"\xb2\x01\n\x0cSearchAnswer\x12\x0c\n\x04keys\x18\x01 \x01(\x0c\x12\x0e\n\x06scores\x18\x02 \x01(\x0c\x12\x13\n\x0bitem_counts\x18\x03 \x03(\x05\x12\r\n\x05texts\x18\x04 \x03(\x0c\x12\x35\n\x06shards\x18\x05 \x03(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\x01\x12\x14\n\x0cqueue_length\x18\x07 \x01(\x05\"^\n\x0cShardOutcome\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x12\n\nitem_count\x18\x02 \x01(\x03\x12\x15\n\rmissed_reason\x18\x03 \x01(\t\x12\x14\n\x0cprobe_recall\x18\x04 \x01(\x02\"0\n\rSearchFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"]\n\x10ReadItemsRequest\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\x0c\n\x04keys\x18\x03 \x01(\x0c\x12\x17\n\x0fwith_embeddings\x18\x04 \x01(\x08\"\x7f\n\x11ReadItemsResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.rangefinder.v1.Item\x12\x0e\n\x06places\x18\x02 \x03(\x05\x12\x35\n\x06shards\x18\x03 \x03(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\"\x9a\x01\n\x10ScanShardRequest\x12\x11\n\tmap_epoch\x18\x01 \x01(\x03\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\r\n\x05shard\x18\x03 \x01(\t\x12\x11\n\tkey_start\x18\x04 \x01(\x06\x12\x0f\n\x07key_end\x18\x05 \x01(\x06\x12\x17\n\x0fwith_embeddings\x18\x06 \x01(\x08\x12\x16\n\x0epage_bytes_max\x18\x07 \x01(\x05\"\x90\x01\n\x11ScanShardResponse\x12#\n\x05items\x18\x01 \x03(\x0b\x32\x14.rangefinder.v1.Item\x12\x0c\n\x04keys\x18\x02 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\x36\n\x07outcome\x18\x04 \x01(\x0b\x32%.rangefinder.internal.v1.ShardOutcome\"\x16\n\x14GetNodeStatusRequest\"\x9b\x02\n\x15GetNodeStatusResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x18\n\x10software_version\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14private_memory_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x03\x12\x36\n\x08replicas\x18\x08 \x03(\x0b\x32$.rangefinder.internal.v1.HeldReplica\x12\x13\n\x0bsearch_port\x18\t \x01(\x05\"\xc6\x01\n\x0bHeldReplica\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x0f\n\x07release\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x12\n\nquery_rate\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x19\n\x0cprobe_recall\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06load_s\x18\t \x01(\x01\x42\x0f\n\r_probe_recall2\xc5\x02\n\x0bNodeService\x12\x62\n\tReadItems\x12).rangefinder.internal.v1.ReadItemsRequest\x1a*.rangefinder.internal.v1.ReadItemsResponse\x12\x62\n\tScanShard\x12).rangefinder.internal.v1.ScanShardRequest\x1a*.rangefinder.internal.v1.ScanShardResponse\x12n\n\rGetNodeStatus\x12-.rangefinder.internal.v1.GetNodeStatusRequest\x1a..rangefinder.internal.v1.GetNodeStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rangefinder.internal.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHREQUEST']._serialized_start=123
-  _globals['_SEARCHREQUEST']._serialized_end=241
-  _globals['_SEARCHBATCH']._serialized_start=244
-  _globals['_SEARCHBATCH']._serialized_end=475
-  _globals['_SEARCHRESPONSE']._serialized_start=478
-  _globals['_SEARCHRESPONSE']._serialized_end=677
-  _globals['_SEARCHANSWER']._serialized_start=680
-  _globals['_SEARCHANSWER']._serialized_end=858
-  _globals['_SHARDOUTCOME']._serialized_start=860
-  _globals['_SHARDOUTCOME']._serialized_end=954
-  _globals['_SEARCHFAILURE']._serialized_start=956
-  _globals['_SEARCHFAILURE']._serialized_end=1004
-  _globals['_READITEMSREQUEST']._serialized_start=1006
-  _globals['_READITEMSREQUEST']._serialized_end=1099
-  _globals['_READITEMSRESPONSE']._serialized_start=1101
-  _globals['_READITEMSRESPONSE']._serialized_end=1228
-  _globals['_SCANSHARDREQUEST']._serialized_start=1231
-  _globals['_SCANSHARDREQUEST']._serialized_end=1385
-  _globals['_SCANSHARDRESPONSE']._serialized_start=1388
-  _globals['_SCANSHARDRESPONSE']._serialized_end=1532
-  _globals['_GETNODESTATUSREQUEST']._serialized_start=1534
-  _globals['_GETNODESTATUSREQUEST']._serialized_end=1556
-  _globals['_GETNODESTATUSRESPONSE']._serialized_start=1559
-  _globals['_GETNODESTATUSRESPONSE']._serialized_end=1821
-  _globals['_HELDREPLICA']._serialized_start=1824
-  _globals['_HELDREPLICA']._serialized_end=2022
-  _globals['_NODESERVICE']._serialized_start=2025
-  _globals['_NODESERVICE']._serialized_end=2445
+  _globals['_SEARCHREQUEST']._serialized_start=124
+  _globals['_SEARCHREQUEST']._serialized_end=274
+  _globals['_SEARCHBATCH']._serialized_start=277
+  _globals['_SEARCHBATCH']._serialized_end=492
+  _globals['_SEARCHRESPONSE']._serialized_start=495
+  _globals['_SEARCHRESPONSE']._serialized_end=694
+  _globals['_SEARCHANSWER']._serialized_start=697
+  _globals['_SEARCHANSWER']._serialized_end=875
+  _globals['_SHARDOUTCOME']._serialized_start=877
+  _globals['_SHARDOUTCOME']._serialized_end=971
+  _globals['_SEARCHFAILURE']._serialized_start=973
+  _globals['_SEARCHFAILURE']._serialized_end=1021
+  _globals['_READITEMSREQUEST']._serialized_start=1023
+  _globals['_READITEMSREQUEST']._serialized_end=1116
+  _globals['_READITEMSRESPONSE']._serialized_start=1118
+  _globals['_READITEMSRESPONSE']._serialized_end=1245
+  _globals['_SCANSHARDREQUEST']._serialized_start=1248
+  _globals['_SCANSHARDREQUEST']._serialized_end=1402
+  _globals['_SCANSHARDRESPONSE']._serialized_start=1405
+  _globals['_SCANSHARDRESPONSE']._serialized_end=1549
+  _globals['_GETNODESTATUSREQUEST']._serialized_start=1551
+  _globals['_GETNODESTATUSREQUEST']._serialized_end=1573
+  _globals['_GETNODESTATUSRESPONSE']._serialized_start=1576
+  _globals['_GETNODESTATUSRESPONSE']._serialized_end=1859
+  _globals['_HELDREPLICA']._serialized_start=1862
+  _globals['_HELDREPLICA']._serialized_end=2060
+  _globals['_NODESERVICE']._serialized_start=2063
+  _globals['_NODESERVICE']._serialized_end=2388
 # @@protoc_insertion_point(module_scope)

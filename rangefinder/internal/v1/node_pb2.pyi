@@ -28,31 +28,41 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SearchRequest(_message.Message):
-    """A message to a node on its stream."""
+    """A message to a node on its connection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEARCH_ID_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    PING_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
     search_id: _builtins.int
-    """Echoed. Not 0; unique among the searches in flight on the stream."""
+    """Echoed. Not 0; unique among the searches in flight on the connection."""
     cancel: _builtins.bool
     """Always true: the search of this id is no longer wanted. It gets no answer if it had none yet."""
+    ping: _builtins.bool
+    """Always true: answered at once with `ready`, so that a router knows that somebody is there."""
     @_builtins.property
     def batch(self) -> Global___SearchBatch: ...
+    @_builtins.property
+    def shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With a batch: names of the shards to search; all of them on this node."""
+
     def __init__(
         self,
         *,
         search_id: _builtins.int = ...,
         batch: Global___SearchBatch | None = ...,
         cancel: _builtins.bool = ...,
+        ping: _builtins.bool = ...,
+        shards: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cancel", b"cancel", "message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cancel", b"cancel", "message", b"message", "ping", b"ping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cancel", b"cancel", "message", b"message", "search_id", b"search_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cancel", b"cancel", "message", b"message", "ping", b"ping", "search_id", b"search_id", "shards", b"shards"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["batch", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["batch", "cancel", "ping"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -66,7 +76,6 @@ class SearchBatch(_message.Message):
 
     MAP_EPOCH_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
-    SHARDS_FIELD_NUMBER: _builtins.int
     TIME_LEFT_MS_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
     QUERY_COUNT_FIELD_NUMBER: _builtins.int
@@ -90,10 +99,6 @@ class SearchBatch(_message.Message):
     excluded_keys: _builtins.bytes
     """Keys left out of the answers: of the first query, then of the second, ..."""
     @_builtins.property
-    def shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the shards to search: all of them on this node."""
-
-    @_builtins.property
     def item_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Items wanted by each query, in order. Range: [1, 10000]."""
 
@@ -106,7 +111,6 @@ class SearchBatch(_message.Message):
         *,
         map_epoch: _builtins.int = ...,
         release: _builtins.str = ...,
-        shards: _abc.Iterable[_builtins.str] | None = ...,
         time_left_ms: _builtins.float = ...,
         queries: _builtins.bytes = ...,
         query_count: _builtins.int = ...,
@@ -118,7 +122,7 @@ class SearchBatch(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "excluded_counts", b"excluded_counts", "excluded_keys", b"excluded_keys", "item_counts", b"item_counts", "map_epoch", b"map_epoch", "queries", b"queries", "query_count", b"query_count", "release", b"release", "search_width", b"search_width", "shards", b"shards", "time_left_ms", b"time_left_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "excluded_counts", b"excluded_counts", "excluded_keys", b"excluded_keys", "item_counts", b"item_counts", "map_epoch", b"map_epoch", "queries", b"queries", "query_count", b"query_count", "release", b"release", "search_width", b"search_width", "time_left_ms", b"time_left_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,7 +130,7 @@ Global___SearchBatch: _TypeAlias = SearchBatch  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
-    """A message of a node on its stream."""
+    """A message of a node on its connection."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -137,9 +141,11 @@ class SearchResponse(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     search_id: _builtins.int
     ready: _builtins.bool
-    """Always true, with search_id 0: the node is READY and takes searches on this stream."""
+    """Always true: the node is READY and takes searches on this connection. With search_id 0 it is the
+    first message, else the answer to a ping.
+    """
     draining: _builtins.bool
-    """Always true, with search_id 0: open a new stream for what is sent from now on."""
+    """Always true, with search_id 0: send no more on this connection, and close it once all is answered."""
     @_builtins.property
     def answer(self) -> Global___SearchAnswer: ...
     @_builtins.property
@@ -446,6 +452,7 @@ class GetNodeStatusResponse(_message.Message):
     PRIVATE_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    SEARCH_PORT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     state: _builtins.str
     """LOADING, READY or DRAINING."""
@@ -454,6 +461,8 @@ class GetNodeStatusResponse(_message.Message):
     """Resident memory; private memory (not backed by a file); the limit, 0: none."""
     private_memory_bytes: _builtins.int
     memory_limit_bytes: _builtins.int
+    search_port: _builtins.int
+    """Port that searches are sent to, on the host of this service."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -469,10 +478,11 @@ class GetNodeStatusResponse(_message.Message):
         private_memory_bytes: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
         replicas: _abc.Iterable[Global___HeldReplica] | None = ...,
+        search_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "node", b"node", "private_memory_bytes", b"private_memory_bytes", "replicas", b"replicas", "software_version", b"software_version", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "node", b"node", "private_memory_bytes", b"private_memory_bytes", "replicas", b"replicas", "search_port", b"search_port", "software_version", b"software_version", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

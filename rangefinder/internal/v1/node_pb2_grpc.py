@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """One shard server process.
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
     """
 
     def __init__(self, channel):
@@ -35,11 +38,6 @@ class NodeServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Search = channel.stream_stream(
-                '/rangefinder.internal.v1.NodeService/Search',
-                request_serializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchRequest.SerializeToString,
-                response_deserializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchResponse.FromString,
-                _registered_method=True)
         self.ReadItems = channel.unary_unary(
                 '/rangefinder.internal.v1.NodeService/ReadItems',
                 request_serializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.ReadItemsRequest.SerializeToString,
@@ -58,17 +56,11 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """One shard server process.
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
     """
-
-    def Search(self, request_iterator, context):
-        """Searches, tagged and several in flight, over one long-lived call for each router worker.
-        Answers come as they are ready. The first message of the node is `ready`; a node that is not
-        READY fails the call with NOT_READY. Idempotent.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def ReadItems(self, request, context):
         """Reads items by key from the shards named. Idempotent.
@@ -94,11 +86,6 @@ class NodeServiceServicer:
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Search': grpc.stream_stream_rpc_method_handler(
-                    servicer.Search,
-                    request_deserializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchRequest.FromString,
-                    response_serializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchResponse.SerializeToString,
-            ),
             'ReadItems': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadItems,
                     request_deserializer=rangefinder_dot_internal_dot_v1_dot_node__pb2.ReadItemsRequest.FromString,
@@ -123,35 +110,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """One shard server process.
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
     """
-
-    @staticmethod
-    def Search(request_iterator,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.stream_stream(
-            request_iterator,
-            target,
-            '/rangefinder.internal.v1.NodeService/Search',
-            rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchRequest.SerializeToString,
-            rangefinder_dot_internal_dot_v1_dot_node__pb2.SearchResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def ReadItems(request,

@@ -33,17 +33,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """One shard server process."""
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
-    Search: _grpc.StreamStreamMultiCallable[_node_pb2.SearchRequest, _node_pb2.SearchResponse]
-    """Searches, tagged and several in flight, over one long-lived call for each router worker.
-    Answers come as they are ready. The first message of the node is `ready`; a node that is not
-    READY fails the call with NOT_READY. Idempotent.
-    """
     ReadItems: _grpc.UnaryUnaryMultiCallable[_node_pb2.ReadItemsRequest, _node_pb2.ReadItemsResponse]
     """Reads items by key from the shards named. Idempotent."""
     ScanShard: _grpc.UnaryUnaryMultiCallable[_node_pb2.ScanShardRequest, _node_pb2.ScanShardResponse]
@@ -53,14 +52,13 @@ class NodeServiceStub:
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """One shard server process."""
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Search: _aio.StreamStreamMultiCallable[_node_pb2.SearchRequest, _node_pb2.SearchResponse]  # type: ignore[assignment]
-    """Searches, tagged and several in flight, over one long-lived call for each router worker.
-    Answers come as they are ready. The first message of the node is `ready`; a node that is not
-    READY fails the call with NOT_READY. Idempotent.
-    """
     ReadItems: _aio.UnaryUnaryMultiCallable[_node_pb2.ReadItemsRequest, _node_pb2.ReadItemsResponse]  # type: ignore[assignment]
     """Reads items by key from the shards named. Idempotent."""
     ScanShard: _aio.UnaryUnaryMultiCallable[_node_pb2.ScanShardRequest, _node_pb2.ScanShardResponse]  # type: ignore[assignment]
@@ -69,18 +67,11 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """What the node holds and how it fares. Answered in every state, also while loading. Idempotent."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """One shard server process."""
-
-    @_abc_1.abstractmethod
-    def Search(
-        self,
-        request_iterator: _MaybeAsyncIterator[_node_pb2.SearchRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_node_pb2.SearchResponse], _abc.AsyncIterator[_node_pb2.SearchResponse]]:
-        """Searches, tagged and several in flight, over one long-lived call for each router worker.
-        Answers come as they are ready. The first message of the node is `ready`; a node that is not
-        READY fails the call with NOT_READY. Idempotent.
-        """
+    """One shard server process. Searches do not come by RPC: a router worker keeps one connection to the
+    node's search port, on which SearchRequest and SearchResponse travel as frames (a size, uint32
+    little-endian, then so many bytes of message). They are tagged, several in flight, answered as they
+    are ready. The first message of the node is `ready`, once it is READY.
+    """
 
     @_abc_1.abstractmethod
     def ReadItems(

@@ -1,48 +1,49 @@
-"""The client: asks a router over gRPC, NumPy in and out.
+"""The client: asks the routers of a cluster over gRPC, NumPy in and out.
 
-    async with Client("127.0.0.1:7000") as client:
+    async with Client("10.0.0.1:7000", "10.0.0.2:7000") as client:
         answer = await client.retrieve(embedding, item_count=20)
         print(answer.ids, answer.scores, answer.certificate.coverage)
 
 Needs grpcio, protobuf and NumPy. Failures are raised as the errors of rangefinder.errors.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from rangefinder.answers import Ids, Item, ItemsRead, Recommended, Retrieved, RetrievedBatch
+from rangefinder.client.batch import NO_IDS, batch_of, batch_request, rows_of
+from rangefinder.client.router import Rpc
+from rangefinder.client.routers import Routers
+from rangefinder.client.stream import RetrieveStream
 from rangefinder.edge import wire
-from rangefinder.edge.channel import open_channel
 from rangefinder.edge.columns import vector_of
 from rangefinder.edge.status import translated
-from rangefinder.errors import InvalidRequest
+from rangefinder.errors import InputRefused
 from rangefinder.v1 import cluster_pb2, item_pb2, recommendation_pb2
-from rangefinder.v1.cluster_pb2_grpc import ClusterServiceStub
-from rangefinder.v1.item_pb2_grpc import ItemServiceStub
-from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
-if TYPE_CHECKING:  # These stand in the type stubs alone.
-    from rangefinder.v1.cluster_pb2_grpc import ClusterServiceAsyncStub
-    from rangefinder.v1.item_pb2_grpc import ItemServiceAsyncStub
-    from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceAsyncStub
-
-NO_IDS: Sequence[int] = ()
+DEFAULT_ADDRESS = "127.0.0.1:7000"
 
 
 class Client:
-    """One router of a cluster. Use it as an async context manager, or call close()."""
+    """The routers of a cluster. Use it as an async context manager, or call close().
 
-    def __init__(self, address: str = "127.0.0.1:7000", *, deadline_s: float = 0.2) -> None:
-        """address: host:port of a router. deadline_s: of calls that name no other."""
+    A user is always asked about at the same router, whose cache knows them, while that is there;
+    everything else takes turns. What a router could not answer is asked once more, of another one
+    where there is one, if that is safe, there is time left, and not too much of it happens.
+    """
+
+    def __init__(self, *addresses: str, deadline_s: float = 0.2) -> None:
+        """addresses: host:port of each router. deadline_s: of calls that name no other."""
+        if not all(isinstance(address, str) and address.strip() for address in addresses):
+            example = 'Client("10.0.0.1:7000", "10.0.0.2:7000")'
+            raise InputRefused(f"{addresses}: give host:port of each router, as in {example}")
+        names = tuple(dict.fromkeys(addresses or (DEFAULT_ADDRESS,)))
         self._deadline_s = deadline_s
-        self._channel = open_channel(address)
-        self._recommendations: RecommendationServiceAsyncStub = RecommendationServiceStub(self._channel)
-        self._items: ItemServiceAsyncStub = ItemServiceStub(self._channel)
-        self._cluster: ClusterServiceAsyncStub = ClusterServiceStub(self._channel)
+        self._routers = Routers(names)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -56,7 +57,8 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        await self._channel.close()
+        """Close every connection. What is under way fails."""
+        await self._routers.close()
 
     async def recommend(  # noqa: PLR0913 (one argument for each field of the request)
         self,
@@ -95,12 +97,12 @@ class Client:
             item_attributes=item_attributes,
         )
         if user_embedding is not None:
-            request.user_embedding.CopyFrom(vector_of(_rows(user_embedding, 1)))
+            request.user_embedding.CopyFrom(vector_of(rows_of(user_embedding, 1)))
         if len(recent_ids):
             request.recent_items.CopyFrom(wire.ids_message(recent_ids))
         if len(excluded_ids):
             request.excluded_items.CopyFrom(wire.ids_message(excluded_ids))
-        answer = await self._call(self._recommendations.Recommend, request, deadline_s)
+        answer = await self._call(lambda to: to.recommendations.Recommend, request, deadline_s, user_id)
         return wire.recommended_of(answer)
 
     async def retrieve(
@@ -117,7 +119,7 @@ class Client:
     ) -> Retrieved:
         """The items nearest to `query`, of shape (dimension,). Raises RangefinderError."""
         request = recommendation_pb2.RetrieveRequest(
-            query=vector_of(_rows(query, 1)),
+            query=vector_of(rows_of(query, 1)),
             item_count=item_count,
             search_width=search_width,
             exact=exact,
@@ -126,7 +128,7 @@ class Client:
         )
         if len(excluded_ids):
             request.excluded_items.CopyFrom(wire.ids_message(excluded_ids))
-        answer = await self._call(self._recommendations.Retrieve, request, deadline_s)
+        answer = await self._call(lambda to: to.recommendations.Retrieve, request, deadline_s)
         return Retrieved(
             ids=wire.ids_of(answer.items),
             scores=wire.scores_of(answer.scores),
@@ -149,22 +151,26 @@ class Client:
 
         excluded_ids: empty, or ids for each query. Raises RangefinderError.
         """
-        request = recommendation_pb2.RetrieveBatchRequest(
-            queries=wire.block_message(_rows(queries, 2)),
-            item_count=item_count,
+        request = batch_request(
+            queries,
+            item_count,
             search_width=search_width,
             exact=exact,
+            excluded_ids=excluded_ids,
             minimum_coverage=minimum_coverage,
             release=release,
-            excluded_items=[wire.ids_message(ids) for ids in excluded_ids],
         )
-        answer = await self._call(self._recommendations.RetrieveBatch, request, deadline_s)
-        return RetrievedBatch(
-            ids=wire.ids_of(answer.items),
-            scores=wire.scores_of(answer.scores),
-            item_counts=np.array(answer.item_counts, np.int64),
-            certificate=wire.certificate_of(answer.certificate),
-        )
+        answer = await self._call(lambda to: to.recommendations.RetrieveBatch, request, deadline_s)
+        return batch_of(answer)
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[RetrieveStream]:
+        """A stream for many batches, at less cost than a call for each."""
+        stream = RetrieveStream(self._routers, self._deadline_s)
+        try:
+            yield stream
+        finally:
+            await stream.close()
 
     async def get_items(
         self,
@@ -178,7 +184,7 @@ class Client:
         request = item_pb2.GetItemsRequest(
             items=wire.ids_message(ids), with_embeddings=with_embeddings, release=release
         )
-        answer = await self._call(self._items.GetItems, request, deadline_s)
+        answer = await self._call(lambda to: to.items.GetItems, request, deadline_s)
         return ItemsRead(
             items=[wire.item_of(item) for item in answer.items],
             unread_ids=wire.ids_of(answer.unread_items),
@@ -187,7 +193,7 @@ class Client:
 
     async def scan_items(
         self, *, key_start: int = 0, key_end: int = 0, with_embeddings: bool = False
-    ) -> AsyncIterator[Item]:
+    ) -> AsyncGenerator[Item, None]:
         """Every item with key_start <= key < key_end, in key order; 0 and 0 is all of them.
 
         Raises RangefinderError where the range could not be read to its end.
@@ -195,15 +201,19 @@ class Client:
         request = item_pb2.ScanItemsRequest(
             key_start=key_start, key_end=key_end, with_embeddings=with_embeddings
         )
-        with translated():
-            async for page in self._items.ScanItems(request):
-                for item in page.items:
-                    yield wire.item_of(item)
+        call = self._routers.choose().connection().items.ScanItems(request)
+        try:
+            with translated():
+                async for page in call:
+                    for item in page.items:
+                        yield wire.item_of(item)
+        finally:
+            call.cancel()  # Of a reader that stops early; else there is nothing left to cancel.
 
     async def cluster_map(self, *, deadline_s: float | None = None) -> cluster_pb2.ClusterMap:
         """The map that the router serves under."""
         request = cluster_pb2.GetClusterMapRequest()
-        answer = await self._call(self._cluster.GetClusterMap, request, deadline_s)
+        answer = await self._call(lambda to: to.clusters.GetClusterMap, request, deadline_s)
         cluster_map: cluster_pb2.ClusterMap = answer.cluster_map
         return cluster_map
 
@@ -212,19 +222,10 @@ class Client:
     ) -> cluster_pb2.GetClusterStatusResponse:
         """Every node and replica, as the router sees them."""
         request = cluster_pb2.GetClusterStatusRequest()
-        answer = await self._call(self._cluster.GetClusterStatus, request, deadline_s)
+        answer = await self._call(lambda to: to.clusters.GetClusterStatus, request, deadline_s)
         status: cluster_pb2.GetClusterStatusResponse = answer
         return status
 
-    async def _call(self, method: Any, request: Any, deadline_s: float | None) -> Any:
-        timeout_s = self._deadline_s if deadline_s is None else deadline_s
-        with translated():
-            return await method(request, timeout=timeout_s)
-
-
-def _rows(values: npt.ArrayLike, dimensions: int) -> npt.NDArray[np.float32]:
-    rows = np.asarray(values, np.float32)
-    if rows.ndim != dimensions:
-        shape = "(dimension,)" if dimensions == 1 else "(count, dimension)"
-        raise InvalidRequest("query", f"shape {rows.shape}: give {shape}")
-    return rows
+    async def _call(self, rpc: Rpc, request: Any, deadline_s: float | None, user_id: str = "") -> Any:
+        allowed_s = self._deadline_s if deadline_s is None else deadline_s
+        return await self._routers.ask(rpc, request, allowed_s, user_id)
