@@ -71,7 +71,7 @@ async def test_a_rolling_restart_loses_no_request(cluster: Cluster, dimension: i
     and of the requests made meanwhile none fails, nor covers less than all."""
     before, asking = pids(cluster), Asking(dimension)
     told: list[str] = []
-    async with steady_load(cluster.address, asking, retries=1) as load:
+    async with steady_load(cluster.address, asking) as load:
         cluster.supervisor.send_signal(signal.SIGHUP)
         assert cluster.supervisor.stderr is not None
         async with asyncio.timeout(ROLL_S_MAX):
@@ -121,7 +121,7 @@ async def test_sigterm_loses_nothing_that_was_accepted(
     processes end, with code 0."""
     async with own_router(cluster, tmp_path) as own:
         workers = own.workers()
-        async with steady_load(own.config.listen, Asking(dimension), retries=0) as load:
+        async with steady_load(own.config.listen, Asking(dimension)) as load:
             await until(lambda: load.answered > 50, within_s=STOP_S_MAX, what="answers")
             own.process.terminate()
             code = await asyncio.wait_for(own.process.wait(), STOP_S_MAX)

@@ -27,45 +27,33 @@ class Load:
     """What became of the requests."""
 
     answered: int = 0
-    refused: list[Failure] = field(default_factory=list)  # And then tried once more.
     failed: list[Failure] = field(default_factory=list)
 
 
 @asynccontextmanager
-async def steady_load(
-    address: str, ask: Callable[[Client], Awaitable[object]], *, retries: int
-) -> AsyncIterator[Load]:
-    """Ask until the block ends, and let what is under way then be answered.
-
-    A request that is refused as UNAVAILABLE is tried again over another connection, `retries` times.
-    """
+async def steady_load(address: str, ask: Callable[[Client], Awaitable[object]]) -> AsyncIterator[Load]:
+    """Ask until the block ends, and let what is under way then be answered."""
     load, ended = Load(), asyncio.Event()
 
-    async def one(number: int, clients: list[Client]) -> None:
+    async def one(client: Client) -> None:
         began_s = time.monotonic()
-        for attempt in range(retries + 1):
-            try:
-                await ask(clients[(number + attempt) % len(clients)])
-            except RangefinderError as error:
-                failure = Failure(began_s, error.reason, error.message)
-                is_last = attempt == retries or error.status != "UNAVAILABLE"
-                (load.failed if is_last else load.refused).append(failure)
-                if is_last:
-                    return
-            else:
-                load.answered += 1
-                return
+        try:
+            await ask(client)
+        except RangefinderError as error:
+            load.failed.append(Failure(began_s, error.reason, error.message))
+        else:
+            load.answered += 1
 
-    async def keep_asking(number: int, clients: list[Client]) -> None:
+    async def keep_asking(client: Client) -> None:
         while not ended.is_set():
-            await one(number, clients)
+            await one(client)
             await asyncio.sleep(_PAUSE_S)
 
     clients = [Client(address, deadline_s=_DEADLINE_S) for _ in range(_CALLERS)]
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(_CALLERS):
-                group.create_task(keep_asking(number, clients), name=f"caller-{number}")
+            for number, client in enumerate(clients):
+                group.create_task(keep_asking(client), name=f"caller-{number}")
             try:
                 yield load
             finally:
