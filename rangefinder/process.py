@@ -24,6 +24,8 @@ from rangefinder.telemetry.logs import LogConfig, configure, get_log
 
 EXIT_FAILED = 1
 
+_STANDARD_INPUT = 0
+
 # Requests make few cycles, if any: a collection for every few hundred of them is enough.
 _ALLOCATIONS_PER_COLLECTION = 20_000
 
@@ -46,17 +48,17 @@ T = TypeVar("T")
 
 
 def run(
-    kind: type[Config], what: str, serve: Callable[[Config, bool], Coroutine[Any, Any, None]]
+    kind: type[Config], what: str, serve: Callable[[Config, bool], Coroutine[Any, Any, int | None]]
 ) -> None:
     """Run a server process: `serve` is given its configuration and whether it has a lifeline.
 
-    An expected failure is one line and an exit code, no traceback.
+    An expected failure is one line and an exit code, no traceback. `serve` may return its own code.
     """
     try:
         config, has_lifeline = _read_config(kind, what)
         configure(config.log, config.name)
         collect_rarely()
-        uvloop.run(serve(config, has_lifeline))
+        code = uvloop.run(serve(config, has_lifeline))
     except RangefinderError as error:
         get_log().error("process_failed", reason=error.reason, message=error.message)
         print(f"error: {error.message}", file=sys.stderr, flush=True)
@@ -64,7 +66,7 @@ def run(
     except Exception:
         get_log().exception("process_failed")
         _exit(EXIT_FAILED)
-    _exit(0)
+    _exit(code or 0)
 
 
 def collect_rarely() -> None:
@@ -105,6 +107,19 @@ async def until_stopped(*, lifeline: bool) -> None:
             loop.remove_reader(sys.stdin.fileno())
 
 
+def when_restart_asked(restart: Callable[[], None]) -> None:
+    """Call `restart` on SIGHUP. That of a terminal which was closed asks to end, as SIGTERM does."""
+    has_terminal = os.isatty(_STANDARD_INPUT)
+
+    def heard() -> None:
+        if has_terminal and not os.isatty(_STANDARD_INPUT):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            restart()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, heard)
+
+
 def _watch_lifeline(stopped: asyncio.Event) -> None:
     if not os.read(sys.stdin.fileno(), 1024):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
@@ -123,6 +138,7 @@ def _read_config(kind: type[Config], what: str) -> tuple[Config, bool]:
     parser.add_argument("--listen", help="overrides `listen` (host:port)")
     parser.add_argument("--metrics", help="overrides `metrics` (host:port)")
     parser.add_argument("--release", help="overrides `release` (a directory)")
+    parser.add_argument("--workers", type=int, help="overrides `workers` of a router")
     parser.add_argument(
         "--ranker", dest="rankers", action="append", help="overrides `rankers` (host:port; repeat it)"
     )
@@ -131,7 +147,7 @@ def _read_config(kind: type[Config], what: str) -> tuple[Config, bool]:
     config = from_yaml(read_text(options.config), kind, str(options.config))
     given = {
         name: value
-        for name in ("name", "listen", "metrics", "release", "rankers")
+        for name in ("name", "listen", "metrics", "release", "rankers", "workers")
         if (value := getattr(options, name)) is not None
     }
     if given:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from rangefinder.documents import STRICT, Address, Count, Name, Positive, Seconds
+from rangefinder.documents import STRICT, Address, Count, Name, Pause, Positive, Seconds
 from rangefinder.telemetry.logs import LogConfig
 
 
@@ -19,6 +19,7 @@ class RankerConfig:
     release: Path = Path("/var/lib/rangefinder/release")
     scoring_threads: Count = 0
     requests_in_flight_max: Positive = 256
+    drain_announce_s: Pause = 5.0
     drain_s: Seconds = 10.0
     metrics: Address | None = None
     log: LogConfig = field(default_factory=LogConfig)

@@ -39,7 +39,7 @@ async def serve(config: RankerConfig, has_lifeline: bool) -> None:
     await _load_unless_stopped(service, server, stopped)
     await stopped
     log.info("ranker_draining")
-    await server.drain(config.drain_s, _nobody_to_tell)
+    await server.drain(config.drain_s, _nobody_to_tell, announce_s=config.drain_announce_s)
     service.close()
 
 

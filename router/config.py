@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from rangefinder.documents import STRICT, Address, Name, Positive, Seconds
+from rangefinder.documents import (
+    STRICT,
+    Address,
+    Name,
+    Pause,
+    Positive,
+    Seconds,
+    WorkerCount,
+    WorkerName,
+)
 from rangefinder.telemetry.logs import LogConfig
 from router.pipeline import DEFAULT, Pipeline
 
@@ -15,8 +24,9 @@ class RouterConfig:
 
     __pydantic_config__: ClassVar = STRICT
 
-    name: Name = "router-0"
+    name: WorkerName = "router-0"
     listen: Address = "127.0.0.1:7000"
+    workers: WorkerCount = 1
     map_file: Path = Path("/var/lib/rangefinder/map/map.json")
     release: Path | None = None
     rankers: tuple[Address, ...] = ()
@@ -24,6 +34,7 @@ class RouterConfig:
     default_deadline_ms: Positive = 200
     requests_in_flight_max: Positive = 1000
     batch_rows_max: Positive = 256
+    drain_announce_s: Pause = 5.0
     drain_s: Seconds = 10.0
     metrics: Address | None = None
     log: LogConfig = field(default_factory=LogConfig)

@@ -1,8 +1,9 @@
-"""The process of a router: links to every node, the public services, drain."""
+"""The process of a router, or one of its workers: links to every node, the public services, drain."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.edge.admission import Admission
@@ -28,9 +29,17 @@ from router.tables import open_tables
 _READY_POLL_S = 0.02
 _PATIENCE_S = 5.0
 
+# Of a worker: who started it gathers them from there.
+_WORKER_METRICS = "127.0.0.1:0"
 
-async def serve(config: RouterConfig, has_lifeline: bool) -> None:
-    """Run a router until it is asked to end. Raises what keeps it from starting."""
+Tell = Callable[[str], None]
+
+
+async def serve(config: RouterConfig, has_lifeline: bool, tell: Tell | None = None) -> None:
+    """Run a router until it is asked to end. Raises what keeps it from starting.
+
+    A worker, which has somebody to `tell`, shares its port, and listens only from when it is ready.
+    """
     log, metrics = get_log(), ProcessMetrics()
     cluster_map = read_map(config.map_file)
     tables = open_tables(config.release, cluster_map)
@@ -58,19 +67,59 @@ async def serve(config: RouterConfig, has_lifeline: bool) -> None:
         "UserService": {},
         "ClusterService": ClusterService(cluster_map, links).handlers(),
     }
-    server = await _start(config, handlers, metrics)
-    metrics.serve(config.metrics)
     _add_gauges(metrics, links, gatherer, rankers)
-    log.info("router_started", port=server.port, map_epoch=cluster_map.epoch, nodes=list(links))
-    tasks = _watching(links, rankers)
-    tasks.append(asyncio.create_task(_become_ready(server, cluster_map, links), name="become-ready"))
-    await until_stopped(lifeline=has_lifeline)
+    _serve_metrics(config, metrics, tell)
+    worth = asyncio.create_task(_until_worth_asking(cluster_map, links), name="until-worth-asking")
+    tasks = [worth, *_watching(links, rankers)]
+    log.info("router_started", map_epoch=cluster_map.epoch, nodes=list(links))
+    start = partial(_start, config, handlers, metrics, shares_port=tell is not None)
+    server = await _serve_until_stopped(start, worth, has_lifeline, tell)
     log.info("router_draining")
-    await server.drain(config.drain_s, retrieval.streams.drain)
+    if server is not None:
+        announce_s = config.drain_announce_s
+        await server.drain(config.drain_s, retrieval.streams.drain, announce_s=announce_s)
+    await _end(tasks)
+    recommendation.close()
+
+
+async def _end(tasks: "list[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    recommendation.close()
+
+
+def _serve_metrics(config: RouterConfig, metrics: ProcessMetrics, tell: Tell | None) -> None:
+    if tell is None:
+        metrics.serve(config.metrics)
+    elif config.metrics is None:
+        tell("STARTED")
+    else:
+        host = _WORKER_METRICS.rpartition(":")[0]
+        tell(f"STARTED {host}:{metrics.serve(_WORKER_METRICS)}")
+
+
+async def _serve_until_stopped(
+    start: Callable[[], Awaitable[Server]],
+    worth: "asyncio.Task[None]",
+    has_lifeline: bool,
+    tell: Tell | None,
+) -> Server | None:
+    """The server, if there came to be one, when this process is asked to end.
+
+    A worker does not listen before it is ready: nobody else would take the connection from it.
+    """
+    stopped = asyncio.create_task(until_stopped(lifeline=has_lifeline), name="until-stopped")
+    server = await start() if tell is None else None
+    await asyncio.wait((worth, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not stopped.done():
+        if server is None:
+            server = await start()
+        await server.set_ready(True)
+        get_log().info("router_ready", port=server.port)
+        if tell is not None:
+            tell("READY")
+    await stopped
+    return server
 
 
 def _watching(links: Mapping[str, NodeLink], rankers: Rankers) -> "list[asyncio.Task[None]]":
@@ -98,7 +147,11 @@ def _add_gauges(
 
 
 async def _start(
-    config: RouterConfig, handlers: Mapping[str, Mapping[str, Handler]], metrics: ProcessMetrics
+    config: RouterConfig,
+    handlers: Mapping[str, Mapping[str, Handler]],
+    metrics: ProcessMetrics,
+    *,
+    shares_port: bool,
 ) -> Server:
     """Serve all public services, those without handlers too."""
     admission = Admission(config.requests_in_flight_max)
@@ -117,17 +170,15 @@ async def _start(
         )
         for name, methods in handlers.items()
     ]
-    options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX)
+    options = server_options(REQUEST_BYTES_MAX, ANSWER_BYTES_MAX, shares_port=shares_port)
     return await Server.start(config.listen, services, admission, options)
 
 
-async def _become_ready(server: Server, cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:
-    """Ready once every range can be searched; after a while, once any can: part beats nothing."""
+async def _until_worth_asking(cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:
+    """Return once every range can be searched; after a while, once any can: part beats nothing."""
     patience_ends_s = time.monotonic() + _PATIENCE_S
     while not _is_worth_asking(cluster_map, links, time.monotonic() >= patience_ends_s):
         await asyncio.sleep(_READY_POLL_S)
-    await server.set_ready(True)
-    get_log().info("router_ready", nodes_usable=_usable_count(links))
 
 
 def _is_worth_asking(

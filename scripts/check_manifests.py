@@ -26,7 +26,7 @@ from shard_server.config import NodeConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
-KUBERNETES_VERSION = "1.30"  # The oldest that serves them: preStop.sleep is on since then.
+KUBERNETES_VERSION = "1.30"  # The oldest that they are checked against.
 Config = NodeConfig | RankerConfig | RouterConfig
 CONFIG_KINDS: dict[str, type[Config]] = {
     "node.yaml": NodeConfig,
@@ -302,7 +302,8 @@ def drain_faults(workload: Workload, manifests: Manifests) -> Iterator[str]:
     grace_s = workload.pod.get("terminationGracePeriodSeconds", 30)
     for container, config in configured(workload, manifests):
         pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {})
-        needed_s = config.drain_s + pause.get("seconds", 0)
+        announced_s = 0.0 if isinstance(config, NodeConfig) else config.drain_announce_s
+        needed_s = announced_s + config.drain_s + pause.get("seconds", 0)
         if needed_s >= grace_s:
             yield f"{container['name']}: needs {needed_s:g} s to end, and is killed after {grace_s}"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rangefinder.errors import NotReady, Overloaded
+from rangefinder.errors import Overloaded
 
 # Long-lived calls hold no work by themselves, but memory, and they must not take the places of others.
 STREAMS_MAX = 256
@@ -11,18 +11,15 @@ STREAMS_MAX = 256
 class Places:
     """A number of places. A context manager: each block holds one.
 
-    Entering raises Overloaded where all are taken, NotReady while draining.
+    Entering raises Overloaded where all are taken.
     """
 
     def __init__(self, what: str, count_max: int) -> None:
         self._what, self._count_max, self._count = what, count_max, 0
-        self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __enter__(self) -> None:
-        if self._closed:
-            raise NotReady("this server is draining: ask another")
         if self._count >= self._count_max:
             raise Overloaded(f"{self._count_max} {self._what} are under way: come back later")
         self._count += 1
@@ -32,10 +29,6 @@ class Places:
         self._count -= 1
         if self._count == 0:
             self._idle.set()
-
-    def close(self) -> None:
-        """Admit no more."""
-        self._closed = True
 
     async def wait_idle(self) -> None:
         """Return when none is held."""
@@ -47,11 +40,6 @@ class Admission:
 
     def __init__(self, calls_max: int, streams_max: int = STREAMS_MAX) -> None:
         self.calls, self.streams = Places("calls", calls_max), Places("streams", streams_max)
-
-    def close(self) -> None:
-        """Admit no more."""
-        self.calls.close()
-        self.streams.close()
 
     async def wait_idle(self) -> None:
         """Return when no call is under way."""

@@ -36,17 +36,19 @@ def client_options(answer_bytes_max: int) -> Options:
     )
 
 
-def server_options(request_bytes_max: int, answer_bytes_max: int) -> Options:
-    """Options of a server. Two servers never share a port silently."""
+def server_options(
+    request_bytes_max: int, answer_bytes_max: int, *, shares_port: bool = False
+) -> Options:
+    """Options of a server. Only those share a port that are told to (rangefinder/shared_port.py)."""
     return (
         *_COMMON,
         ("grpc.max_receive_message_length", request_bytes_max),
         ("grpc.max_send_message_length", answer_bytes_max),
-        # Strictly below the clients' interval, else their pings end the connection.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
+        # No ping is one too many: keepalive, and those that gRPC's client measures its bandwidth with
+        # and keeps sending when traffic stops, together made servers end streams a minute later.
+        ("grpc.http2.max_ping_strikes", 0),
         ("grpc.max_concurrent_streams", 10_000),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
     )
 
 

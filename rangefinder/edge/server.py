@@ -17,6 +17,9 @@ from rangefinder.errors import AddressInUse
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
+# Of calls that were read, but whose handlers had not begun, when the last one ended.
+_CUT_OFF_S = 0.2
+
 
 class Probe(StrEnum):
     """Names that Kubernetes' gRPC probes ask for; the empty name is readiness too."""
@@ -68,14 +71,27 @@ class Server:
         if ready:
             await self.health.set(Probe.STARTUP, state)
 
-    async def drain(self, grace_s: float, say_goodbye: Callable[[], Awaitable[None]]) -> None:
-        """Stop being ready, let calls under way end for at most grace_s, and stop."""
+    async def drain(
+        self,
+        grace_s: float,
+        say_goodbye: Callable[[], Awaitable[None]],
+        *,
+        announce_s: float = 0.0,
+    ) -> None:
+        """Stop being ready, serve on for announce_s, send callers elsewhere, and stop.
+
+        Connections are told to end (GOAWAY) and none is accepted any more; calls under way end by
+        themselves for at most grace_s.
+        """
         await self.set_ready(False)
+        await asyncio.sleep(announce_s)
         await say_goodbye()
-        self.admission.close()
+        goodbye = asyncio.create_task(self.server.stop(grace_s), name="goodbye")
         try:
             async with asyncio.timeout(grace_s):
                 await self.admission.wait_idle()
         except TimeoutError:
             pass  # What is left is cut off: it had its time.
-        await self.server.stop(grace=0.2)
+        # Not every call is one of ours: who watches our health would stay for all of grace_s.
+        await self.server.stop(_CUT_OFF_S)
+        await goodbye

@@ -1,5 +1,6 @@
-"""Prometheus metrics of a process, at /metrics. Only this file knows the library."""
+"""Prometheus metrics of a process, at /metrics. Only this file and gathered.py know the library."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 
 import prometheus_client
@@ -57,6 +58,8 @@ class ProcessMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self.rpc = RpcMetrics(self._registry)
+        began_s = time.time()
+        self.gauge("start_time_seconds", "When this process started, in Unix time.", lambda: began_s)
 
     def counter(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"rangefinder_{name}", help_text, labels, registry=self._registry)
@@ -80,11 +83,24 @@ class ProcessMetrics:
             f"rangefinder_{name}", help_text, registry=self._registry, buckets=_LATENCY_BUCKETS_S
         )
 
-    def serve(self, address: str | None) -> None:
-        """Answer /metrics at host:port on a thread of its own; None: not at all."""
-        if address is not None:
-            host, port = address.rsplit(":", 1)
-            try:
-                prometheus_client.start_http_server(int(port), host, self._registry)
-            except OSError as error:
-                raise AddressInUse(f"{address}: metrics: {error.strerror}") from None
+    def serve(self, address: str | None) -> int:
+        """Answer /metrics at host:port on a thread of its own; None: not at all. The port, or 0."""
+        return _serve(address, self._registry)
+
+
+def serve_collector(address: str | None, collector: Collector) -> int:
+    """Answer /metrics at host:port with what a collector finds when it is asked."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return _serve(address, registry)
+
+
+def _serve(address: str | None, registry: CollectorRegistry) -> int:
+    if address is None:
+        return 0
+    host, port = address.rsplit(":", 1)
+    try:
+        server, _ = prometheus_client.start_http_server(int(port), host, registry)
+    except OSError as error:
+        raise AddressInUse(f"{address}: metrics: {error.strerror}") from None
+    return int(server.server_port)

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rangefinder import Client
-from rangefinder.cli import supervisor
-from rangefinder.cli.supervisor import ProcessFailed, Supervised
+from rangefinder import Client, supervised
+from rangefinder.cli.launcher import FileLauncher
 from rangefinder.errors import RangefinderError
 from rangefinder.map_file import read_map
+from rangefinder.supervised import ProcessFailed, Supervised
 from tests.kit.commands import rangefinder_all, require_refused
 from tests.kit.processes import free_port, rangefinder, running_cluster
 from tests.kit.remains import descendants, processes_of, survivors
@@ -223,9 +223,9 @@ async def test_a_file_that_cannot_be_written_is_named(release: SmallRelease, tmp
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restarts after hundredths of the time."""
-    assert (supervisor.RESTART_S_MIN, supervisor.RESTART_S_MAX) == (2.0, 30.0)
-    monkeypatch.setattr(supervisor, "RESTART_S_MIN", 0.02)
-    monkeypatch.setattr(supervisor, "RESTART_S_MAX", 0.1)
+    assert (supervised.RESTART_S_MIN, supervised.RESTART_S_MAX) == (2.0, 30.0)
+    monkeypatch.setattr(supervised, "RESTART_S_MIN", 0.02)
+    monkeypatch.setattr(supervised, "RESTART_S_MAX", 0.1)
 
 
 @pytest.fixture(autouse=True)
@@ -238,13 +238,21 @@ def supervise(folder: Path, argument: str, told: list[str]) -> Supervised:
     """A process of tests/kit/ending.py under supervision."""
     for name in ("run", "output"):
         (folder / name).mkdir()
-    return Supervised(
-        name="node-0",
-        module="tests.kit.ending",
-        arguments=[argument],
-        data_dir=folder,
-        tell=told.append,
+    launcher = FileLauncher(
+        name="node-0", module="tests.kit.ending", arguments=[argument], data_dir=folder
     )
+    return Supervised(name="node-0", launcher=launcher, tell=told.append)
+
+
+def output(process: Supervised) -> str:
+    assert isinstance(process.launcher, FileLauncher)
+    path = process.launcher.output_file
+    return path.read_text() if path.exists() else ""
+
+
+def has_pid_file(process: Supervised) -> bool:
+    assert isinstance(process.launcher, FileLauncher)
+    return process.launcher.pid_file.exists()
 
 
 @pytest.mark.usefixtures("quick")
@@ -276,8 +284,8 @@ async def test_what_never_comes_up_is_given_up(tmp_path: Path, code: str, starts
 
     with pytest.raises(ProcessFailed, match=f"node-0: about to {code}"):
         process.failure.result()
-    assert process.output_file.read_text().count("about to") == starts
-    assert not process.pid_file.exists()
+    assert output(process).count("about to") == starts
+    assert not has_pid_file(process)
 
 
 async def test_what_was_stopped_is_not_started_again(tmp_path: Path) -> None:
@@ -290,7 +298,38 @@ async def test_what_was_stopped_is_not_started_again(tmp_path: Path) -> None:
         await process.stop(10.0)
         await running
 
-    assert process.output_file.read_text().count("about to") == 1
+    assert output(process).count("about to") == 1
+
+
+async def test_a_restart_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
+    """Asked to restart, a process that listens and one that does not are started again at once, and
+    nothing is told; the end of one that nobody asked for still is."""
+    for name, argument in (("listens", "wait"), ("does not", "deaf")):
+        told: list[str] = []
+        (tmp_path / name).mkdir()
+        process = supervise(tmp_path / name, argument, told)
+        running = asyncio.create_task(process.run())
+        await until_heard(process, argument, times=1)
+        first = process.process
+        await process.restart(0.1 if argument == "deaf" else 10.0)
+        await until_heard(process, argument, times=2)
+
+        assert first is not None and first.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+        assert told == []
+        assert process.process is not None
+        process.process.kill()
+        await until(lambda: bool(told), within_s=20, what="an end that is told")  # noqa: B023
+        await process.stop(1.0)
+        await running
+
+
+async def until_heard(process: Supervised, argument: str, *, times: int) -> None:
+    """Wait until so many processes have said, last of all, what they were started with."""
+    last = "deaf\n" if argument == "deaf" else "about to wait\n"
+    lines = 2 if argument == "deaf" else 1
+    await until(
+        lambda: output(process).count(last) == times * lines, within_s=20, what=f"start {times}"
+    )
 
 
 async def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
@@ -298,7 +337,7 @@ async def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
     process = supervise(tmp_path, "deaf", [])
     running = asyncio.create_task(process.run())
     await until(
-        lambda: process.output_file.exists() and "deaf\n" in process.output_file.read_text()[10:],
+        lambda: "deaf\n" in output(process)[10:],
         within_s=20,
         what="deafness",
     )
@@ -307,7 +346,7 @@ async def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
 
     assert process.process is not None
     assert process.process.returncode == -signal.SIGKILL
-    assert not process.pid_file.exists()
+    assert not has_pid_file(process)
 
 
 async def test_a_process_stopped_while_it_starts_ends(tmp_path: Path) -> None:
@@ -321,4 +360,4 @@ async def test_a_process_stopped_while_it_starts_ends(tmp_path: Path) -> None:
         await running
 
     assert process.process is None or process.process.returncode is not None
-    assert not process.pid_file.exists()
+    assert not has_pid_file(process)

@@ -109,7 +109,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "onnx": ("training/export.py",),
     "onnxmltools": ("training/export.py",),
     "onnxruntime": ("ranker_service/model.py",),
-    "prometheus_client": ("rangefinder/telemetry/metrics.py",),
+    # Metrics of this process, and of others.
+    "prometheus_client": ("rangefinder/telemetry/metrics.py", "rangefinder/telemetry/gathered.py"),
     "psutil": ("rangefinder/telemetry/process.py",),
     # Typed columns, and the Parquet that users bring: uses that share nothing.
     "pyarrow": (

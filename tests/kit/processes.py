@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +56,19 @@ class Cluster:
 
 @asynccontextmanager
 async def running_cluster(
-    release: Path, data_dir: Path, *, node_count: int = 2, replica_count: int = 1
+    release: Path,
+    data_dir: Path,
+    *,
+    node_count: int = 2,
+    replica_count: int = 1,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Cluster]:
-    """Start a cluster, wait until it answers, stop it at the end."""
+    """Start a cluster, wait until it answers, stop it at the end. options: more of `up`."""
     port = free_port()
     supervisor = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rangefinder.cli.main", "up"),
         *("--release", str(release), "--data-dir", str(data_dir), "--port", str(port)),
-        *("--nodes", str(node_count), "--replicas", str(replica_count)),
+        *("--nodes", str(node_count), "--replicas", str(replica_count), *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -46,7 +46,7 @@ async def running_ranker(
     release: RankedRelease, folder: Path, **settings: object
 ) -> AsyncIterator[RunningRanker]:
     """Start a ranking service on a free port, wait until it is ready, stop it at the end."""
-    config, output = _files(folder, {"release": str(release.path)} | settings)
+    config, output = _files(folder, {"release": str(release.path), "drain_announce_s": 0.0} | settings)
     with _opened(output) as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ranker_service", "--config", str(config)),

@@ -79,7 +79,7 @@ async def running_router(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A router process of one's own. It must leave no traceback."""
     path, output = folder / f"{config.name}.yaml", folder / f"{config.name}.txt"
-    path.write_text(to_yaml(config))
+    path.write_text(to_yaml(replace(config, drain_announce_s=0.0)))
     with output.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "router", "--config", str(path)), stdout=file, stderr=file

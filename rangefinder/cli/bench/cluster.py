@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rangefinder.cli.supervisor import ProcessFailed
 from rangefinder.errors import InputRefused
+from rangefinder.supervised import ProcessFailed
 from rangefinder.telemetry.process import cpu_seconds
 
 # As many as `up` itself waits for a process that does not start.

@@ -29,8 +29,8 @@ from rangefinder.cli.bench.subject import (
     real_set,
     real_sets,
 )
+from rangefinder.cli.launcher import MEMORY
 from rangefinder.cli.output import ProgressBars, print_json, print_line, progress_bars
-from rangefinder.cli.supervisor import MEMORY
 from rangefinder.documents import from_json, to_json, to_values
 from rangefinder.errors import InputRefused
 from rangefinder.storage import read_text, write_text
