@@ -153,7 +153,9 @@ async def naive_cluster(subject: Subject, folder: Path) -> AsyncIterator[Cluster
 
 async def measure(subject: Subject, folder: Path, runs: int, seconds: float) -> list[Figure]:
     """Both systems in turn."""
-    order = ClusterOrder(release=subject.path, node_count=len(subject.manifest.shards), replica_count=1)
+    order = ClusterOrder(
+        release=subject.path, node_count=len(subject.manifest.shards), replica_count=1, router_workers=1
+    )
     asked = Asked(
         address="",
         mode=Mode.UNARY,

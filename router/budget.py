@@ -64,6 +64,15 @@ class Budget:
         self.retry_count += count
         return True
 
+    def counts(self) -> dict[str, int]:
+        """Queries so far by what was asked for them, for metrics."""
+        return {
+            "first": self.query_count,
+            "hedge": self.hedge_count,
+            "retry": self.retry_count,
+            "refused": self.refused_count,
+        }
+
     @property
     def _moment(self) -> float:
         return max(self._recent, _MOMENT_QUERIES_MIN)

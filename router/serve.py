@@ -141,6 +141,12 @@ def _add_gauges(
     metrics.gauge(
         "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
     )
+    metrics.counts(
+        "queries_sent",
+        "Queries sent to replicated nodes: first, hedge, retry; refused: not sent, by the budget.",
+        "kind",
+        gatherer.dispatch.budget.counts,
+    )
     metrics.gauge(
         "rankers_usable", "Rankers that candidates are sent to.", lambda: rankers.usable_count
     )

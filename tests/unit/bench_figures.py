@@ -62,6 +62,7 @@ def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) 
             shards=2,
             nodes=2,
             replicas=1,
+            router_workers=1,
             address=None,
             queries=100,
             seed=0,

@@ -29,6 +29,7 @@ class ClusterOrder:
     release: Path
     node_count: int
     replica_count: int
+    router_workers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ async def started(order: ClusterOrder, folder: Path) -> AsyncIterator[Cluster]:
             *(sys.executable, "-m", "rangefinder.cli.main", "up", "--port", str(port)),
             *("--release", str(order.release), "--data-dir", work),
             *("--nodes", str(order.node_count), "--replicas", str(order.replica_count)),
+            *("--router-workers", str(order.router_workers)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -61,6 +61,9 @@ _SHARES = "25%,50%,75%,90%"
 @click.option("--shards", type=click.IntRange(1, 1_000), default=2, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 100), default=2, show_default=True)
 @click.option("--replicas", type=click.IntRange(1, 100), default=1, show_default=True)
+@click.option(
+    "--router-workers", type=click.IntRange(1, 128), default=1, show_default=True, help="See `up`."
+)
 @click.option("--address", help="host:port of a cluster that runs already, with --release.")
 @click.option(
     "--data-dir",
@@ -107,9 +110,7 @@ _SHARES = "25%,50%,75%,90%"
 @click.option(
     "--connections",
     type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    help="Of each generator: several spread over routers that share a port.",
+    help="Of each generator: several spread over workers that share a port. Default: two for each.",
 )
 @click.option(
     "--curve/--no-curve",
@@ -136,6 +137,7 @@ def command(
     shards: int,
     nodes: int,
     replicas: int,
+    router_workers: int,
     address: str | None,
     data_dir: Path | None,
     item_count: int,
@@ -150,7 +152,7 @@ def command(
     fault: str | None,
     fault_seconds: float,
     generators: int,
-    connections: int,
+    connections: int | None,
     has_curve: bool,
     out: Path,
     with_plots: bool,
@@ -175,6 +177,7 @@ def command(
         ),
         node_count=nodes,
         replica_count=replicas,
+        router_workers=router_workers,
         address=address,
         data_dir=data_dir if address else None,
         item_count=item_count,
@@ -184,7 +187,7 @@ def command(
         fault=FaultKind(fault) if fault else kind,
         fault_s=fault_seconds,
         generators=generators,
-        connections=connections,
+        connections=connections or (1 if router_workers == 1 else 2 * router_workers),
         has_curve=has_curve,
         seed=seed,
     )

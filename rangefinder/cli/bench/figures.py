@@ -41,6 +41,7 @@ class Setting:
     shards: int
     nodes: int
     replicas: int
+    router_workers: int
     address: str | None  # Of a cluster that was running already.
     queries: int
     seed: int

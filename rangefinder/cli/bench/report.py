@@ -254,7 +254,14 @@ def changes(before: Figures, after: Figures) -> Iterable[tuple[str, float, float
 def _comparable(figures: Figures) -> tuple[object, ...]:
     setting = figures.setting
     shape = (setting.items, setting.dimension, setting.shards, setting.nodes, setting.replicas)
-    return (setting.catalogue, *shape, setting.item_count, setting.width, figures.machine.cores)
+    return (
+        setting.catalogue,
+        *shape,
+        setting.router_workers,
+        setting.item_count,
+        setting.width,
+        figures.machine.cores,
+    )
 
 
 def _by_name(figures: Figures) -> dict[str, float]:

@@ -45,6 +45,7 @@ class Order:
     plan: Plan
     node_count: int
     replica_count: int
+    router_workers: int
     address: str | None
     data_dir: Path | None  # Of the `up` at the address.
     item_count: int
@@ -130,7 +131,10 @@ async def _cluster(order: Order, subject: Subject, folder: Path) -> AsyncIterato
         yield cluster_of(order.address, order.data_dir)
         return
     wanted = ClusterOrder(
-        release=subject.path, node_count=order.node_count, replica_count=order.replica_count
+        release=subject.path,
+        node_count=order.node_count,
+        replica_count=order.replica_count,
+        router_workers=order.router_workers,
     )
     async with started(wanted, folder) as cluster:
         yield cluster
@@ -185,6 +189,7 @@ def _blank(order: Order, subject: Subject, width: int, recall: float) -> Figures
         shards=len(manifest.shards),
         nodes=order.node_count,
         replicas=order.replica_count,
+        router_workers=order.router_workers,
         address=order.address,
         queries=len(subject.queries),
         seed=order.seed,
@@ -272,7 +277,10 @@ async def _fault(
         return None
     replicas = max(order.replica_count, 2)
     wanted = ClusterOrder(
-        release=bench.release, node_count=max(order.node_count, replicas), replica_count=replicas
+        release=bench.release,
+        node_count=max(order.node_count, replicas),
+        replica_count=replicas,
+        router_workers=order.router_workers,
     )
     rate = peak * _FAULT_SHARE
     progress.begin("through a fault", 1)
