@@ -7,6 +7,7 @@ import numpy as np
 
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.deadline import Deadline
+from rangefinder.edge.admission import CallLine
 from rangefinder.edge.channel import ANSWER_BYTES_MAX
 from rangefinder.edge.service import BidiStream, Call, Handler, Unary
 from rangefinder.errors import InvalidRequest
@@ -41,6 +42,7 @@ class RetrievalService:
         cluster_map: ClusterMap,
         gatherer: Gatherer,
         batch_rows_max: int,
+        line: CallLine,
         metrics: ProcessMetrics,
     ) -> None:
         self._map, self._gatherer, self._rows_max = cluster_map, gatherer, batch_rows_max
@@ -48,7 +50,7 @@ class RetrievalService:
         self._partial = metrics.counter(
             "partial_answers", "Answers that missed a range, by the reason of it.", ("reason",)
         )
-        self.streams = RetrieveStreams(self.run_batch)
+        self.streams = RetrieveStreams(self.run_batch, line)
         self._log = get_log()
 
     def handlers(self, default_deadline_s: float) -> dict[str, Handler]:

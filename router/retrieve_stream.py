@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rangefinder.deadline import Deadline
+from rangefinder.edge.admission import CallLine
 from rangefinder.edge.obeyed import refuse_unsupported
 from rangefinder.edge.service import DEADLINE_S_MAX, Stream
 from rangefinder.edge.status import code_of
@@ -41,8 +42,9 @@ class _InFlight:
 class RetrieveStreams:
     """All streams of this router."""
 
-    def __init__(self, run_batch: RunBatch) -> None:
-        self._run_batch = run_batch
+    def __init__(self, run_batch: RunBatch, line: CallLine) -> None:
+        """line: where batches wait for their turn, among calls."""
+        self._run_batch, self._line = run_batch, line
         self.default_time_s = 0.2
         self._draining = asyncio.Event()
         self._log = get_log()
@@ -119,13 +121,23 @@ class RetrieveStreams:
         """The answer to one batch, or why there is none."""
         try:
             _require_valid(request)
-            batch = await self._run_batch(request.batch, deadline)
+            batch = await self._run_in_turn(request.batch, deadline)
             return PackedRetrieveStreamResponse(batch_id=request.batch_id, batch=batch)
         except RangefinderError as error:
             return _failed(request.batch_id, error)
         except Exception:
             self._log.exception("batch_failed")
             return _failed(request.batch_id, Internal("a bug of the server: its log has the details"))
+
+    async def _run_in_turn(
+        self, batch: public.RetrieveBatchRequest, deadline: Deadline
+    ) -> PackedRetrieveBatchResponse:
+        arrived_s = time.monotonic()
+        await self._line.enter(arrived_s, deadline.ends_at_s)
+        try:
+            return await self._run_batch(batch, deadline)
+        finally:
+            self._line.leave(arrived_s)
 
 
 async def _refuse_more_than_cancel(stream: PublicStream, request: public.RetrieveStreamRequest) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
-from rangefinder.edge.admission import Admission
+from rangefinder.concurrency_limit import ConcurrencyLimit
+from rangefinder.edge.admission import Admission, CallLine
 from rangefinder.edge.channel import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, server_options
 from rangefinder.edge.server import Server
 from rangefinder.edge.service import Handler, Service
@@ -29,6 +30,9 @@ from router.tables import open_tables
 _READY_POLL_S = 0.02
 _PATIENCE_S = 5.0
 
+# A batch of them costs little more than one.
+_CALLS_RUNNING_MIN = 32
+
 # Of a worker: who started it gathers them from there.
 _WORKER_METRICS = "127.0.0.1:0"
 
@@ -46,7 +50,8 @@ async def serve(config: RouterConfig, has_lifeline: bool, tell: Tell | None = No
     links = {node.name: NodeLink(node.name, node.address) for node in cluster_map.nodes}
     rankers = Rankers([RankerLink(address, cluster_map.id_kind) for address in config.rankers])
     gatherer = Gatherer(cluster_map, links, config.batch_rows_max)
-    retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max, metrics)
+    line = _line(config)
+    retrieval = RetrievalService(cluster_map, gatherer, config.batch_rows_max, line, metrics)
     items = ItemService(cluster_map, links)
     recommendation = RecommendationService(
         cluster_map,
@@ -67,12 +72,12 @@ async def serve(config: RouterConfig, has_lifeline: bool, tell: Tell | None = No
         "UserService": {},
         "ClusterService": ClusterService(cluster_map, links).handlers(),
     }
-    _add_gauges(metrics, links, gatherer, rankers)
+    _add_gauges(metrics, links, gatherer, rankers, line)
     _serve_metrics(config, metrics, tell)
     worth = asyncio.create_task(_until_worth_asking(cluster_map, links), name="until-worth-asking")
     tasks = [worth, *_watching(links, rankers)]
     log.info("router_started", map_epoch=cluster_map.epoch, nodes=list(links))
-    start = partial(_start, config, handlers, metrics, shares_port=tell is not None)
+    start = partial(_start, config, handlers, line, metrics, shares_port=tell is not None)
     server = await _serve_until_stopped(start, worth, has_lifeline, tell)
     log.info("router_draining")
     if server is not None:
@@ -134,9 +139,26 @@ def _watching(links: Mapping[str, NodeLink], rankers: Rankers) -> "list[asyncio.
     ]
 
 
+def _line(config: RouterConfig) -> CallLine:
+    """A quarter of the time that callers usually allow is no overload: batches need company."""
+    limit = ConcurrencyLimit(
+        time.monotonic(),
+        limit_min=_CALLS_RUNNING_MIN,
+        limit_max=config.requests_in_flight_max,
+        tolerated_s=config.default_deadline_ms / 4000,
+    )
+    return CallLine(limit)
+
+
 def _add_gauges(
-    metrics: ProcessMetrics, links: Mapping[str, NodeLink], gatherer: Gatherer, rankers: Rankers
+    metrics: ProcessMetrics,
+    links: Mapping[str, NodeLink],
+    gatherer: Gatherer,
+    rankers: Rankers,
+    line: CallLine,
 ) -> None:
+    metrics.gauge("calls_limit", "Calls that may run at once.", lambda: line.limit)
+    metrics.gauge("calls_waiting", "Calls that wait for their turn.", lambda: line.waiting)
     metrics.gauge("nodes_usable", "Nodes that searches are sent to.", lambda: _usable_count(links))
     metrics.gauge(
         "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
@@ -155,6 +177,7 @@ def _add_gauges(
 async def _start(
     config: RouterConfig,
     handlers: Mapping[str, Mapping[str, Handler]],
+    line: CallLine,
     metrics: ProcessMetrics,
     *,
     shares_port: bool,
@@ -173,6 +196,7 @@ async def _start(
             default_deadline_s=config.default_deadline_ms / 1000,
             admission=admission,
             metrics=metrics.rpc,
+            line=line if name == "RecommendationService" else None,
         )
         for name, methods in handlers.items()
     ]

@@ -1,8 +1,10 @@
-"""A bound on the calls under way: what comes beyond is refused at once, not queued."""
+"""Bounds on the calls under way, fixed ones and one that follows latency."""
 
 import asyncio
+import time
 
-from rangefinder.errors import Overloaded
+from rangefinder.concurrency_limit import ConcurrencyLimit, Line, Place
+from rangefinder.errors import DeadlineSpent, Overloaded
 
 # Long-lived calls hold no work by themselves, but memory, and they must not take the places of others.
 STREAMS_MAX = 256
@@ -33,6 +35,54 @@ class Places:
     async def wait_idle(self) -> None:
         """Return when none is held."""
         await self._idle.wait()
+
+
+class CallLine:
+    """Calls that run and calls that wait for it, as many as keep latency down; others are refused."""
+
+    def __init__(self, limit: ConcurrencyLimit) -> None:
+        self._line: Line[asyncio.Future[None]] = Line(limit)
+
+    @property
+    def limit(self) -> int:
+        """Calls that may run now."""
+        return self._line.limit.limit
+
+    @property
+    def waiting(self) -> int:
+        return self._line.waiting
+
+    async def enter(self, now_s: float, ends_at_s: float) -> None:
+        """Return when a call may run. Raises Overloaded at once, DeadlineSpent where none was free."""
+        turn = asyncio.get_running_loop().create_future()
+        match self._line.enter(now_s, ends_at_s, turn):
+            case Place.RUNS:
+                return
+            case Place.WAITS:
+                await self._turn_of(turn, now_s)
+            case Place.REFUSED:
+                retry_after_ms = int(self._line.limit.retry_after_s * 1000)
+                raise Overloaded("as many calls are under way as can be: come later", retry_after_ms)
+
+    async def _turn_of(self, turn: "asyncio.Future[None]", arrived_s: float) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # It was its turn, and nobody was told that it is not there.
+                self.leave(arrived_s)
+            raise
+
+    def leave(self, arrived_s: float) -> None:
+        """A call that ran has ended; those that wait longest go on."""
+        begun, expired = self._line.leave(time.monotonic(), arrived_s)
+        for turn in begun:
+            if turn.done():  # Its caller has gone.
+                self.leave(arrived_s)
+            else:
+                turn.set_result(None)
+        for turn in expired:
+            if not turn.done():
+                turn.set_exception(DeadlineSpent("the time was up before the call could begin"))
 
 
 class Admission:

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from rangefinder.deadline import Deadline
-from rangefinder.edge.admission import Admission, Places
+from rangefinder.edge.admission import Admission, CallLine, Places
 from rangefinder.edge.obeyed import Obeyed, refuse_unsupported
 from rangefinder.edge.status import abort
 from rangefinder.errors import Internal, InvalidRequest, NotSupported, RangefinderError
@@ -134,12 +134,14 @@ class Service:
         default_deadline_s: float,
         admission: Admission,
         metrics: RpcMetrics,
+        line: CallLine | None = None,
     ) -> None:
+        """line: where calls with one answer wait for their turn, if they do."""
         assert handlers.keys() <= set(descriptor.methods_by_name), "a handler without an RPC"
         self.descriptor = descriptor
         self._handlers = handlers
         self._default_deadline_s = default_deadline_s
-        self._admission, self._metrics = admission, metrics
+        self._admission, self._metrics, self._line = admission, metrics, line
         self._log = get_log()
 
     def generic_handler(self) -> grpc.GenericRpcHandler:
@@ -163,14 +165,27 @@ class Service:
                 return not_supported(f"{method.containing_service.name}.{method.name}")
 
     def _unary(self, method: MethodDescriptor, kind: type[Message], handler: Unary) -> Any:
-        async def answer(content: bytes, context: Context) -> bytes:
+        async def answer(content: bytes, call: Call) -> bytes:
             request = parse(kind, content)
             refuse_unsupported(request, handler.obeyed)
-            reply = await handler.handle(request, Call(self._deadline(context)))
-            return serialize(reply)
+            return serialize(await handler.handle(request, call))
+
+        async def answer_in_turn(content: bytes, call: Call, line: CallLine) -> bytes:
+            arrived_s = time.monotonic()
+            await line.enter(arrived_s, call.deadline.ends_at_s)
+            try:
+                return await answer(content, call)
+            finally:
+                line.leave(arrived_s)
+
+        def work(content: bytes, context: Context) -> Awaitable[bytes]:
+            call = Call(self._deadline(context))
+            if self._line is None:
+                return answer(content, call)
+            return answer_in_turn(content, call, self._line)
 
         async def guarded(content: bytes, context: Context) -> bytes:
-            return await self._guard(method, context, lambda: answer(content, context))
+            return await self._guard(method, context, lambda: work(content, context))
 
         return guarded
 
