@@ -64,6 +64,7 @@ class NodeAnswer:
     texts: Mapping[int, bytes]
     results: Mapping[str, ShardResult]
     queue_length: int
+    node_s: float  # Between arrival and answer on the node.
 
 
 @dataclass(slots=True)

@@ -53,7 +53,7 @@ def answer_of(answer: wire.SearchAnswer) -> NodeAnswer:
     texts: dict[int, bytes] = {}
     if answer.texts:
         texts = dict(zip(np.frombuffer(answer.keys, np.uint64).tolist(), answer.texts, strict=True))
-    return NodeAnswer(_hits_of(answer), texts, results, answer.queue_length)
+    return NodeAnswer(_hits_of(answer), texts, results, answer.queue_length, answer.duration_ms / 1000)
 
 
 def _hits_of(answer: wire.SearchAnswer) -> Hits:

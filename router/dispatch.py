@@ -28,10 +28,11 @@ class Dispatch:
         self,
         cluster_map: ClusterMap,
         links: Mapping[str, NodeLink],
-        on_answer: Callable[[NodeAnswer], None],
+        on_answer: Callable[[NodeAnswer, float], None],
         on_over: Callable[[Batch], None],
     ) -> None:
-        """on_answer: told of every answer; on_over: of a batch once nothing more is to come for it."""
+        """on_answer: told of every answer and how long it took; on_over: of a batch that is complete,
+        or for which nothing more is to come."""
         self._links, self._replicas = links, Replicas(cluster_map, links)
         self._on_answer, self._on_over = on_answer, on_over
         self.budget = Budget(time.monotonic())
@@ -127,10 +128,10 @@ class Dispatch:
         attempts, attempt = batch.attempts, batch.attempts[number]
         link = self._links[attempt.node]
         link.health.record_success()
+        now_s = time.monotonic()
         if not self._replicas.are_single:
-            now_s = time.monotonic()
             link.pace.record(now_s, now_s - attempt.sent_s, attempt.ahead)
-        self._on_answer(answer)
+        self._on_answer(answer, now_s - attempt.sent_s)
         searched = [name for name, result in answer.results.items() if not result.missed_reason]
         if attempts.answered(number, searched):
             batch.answers.append(answer)

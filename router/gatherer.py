@@ -66,6 +66,11 @@ class Gatherer:
             self._watch_late()
         return await waiting.outcome
 
+    @property
+    def batches_out_max(self) -> int:
+        """Batches that may be out at once, now."""
+        return self._window.size
+
     def _send_next(self) -> None:
         """Send what waits, as long as fewer batches are out than may be."""
         while self._queue and len(self._out) < self._window.size:
@@ -119,8 +124,13 @@ class Gatherer:
         if self._queue:
             self._watch_late()
 
-    def _on_answer(self, answer: NodeAnswer) -> None:
-        self._window.record(queue_length=answer.queue_length, waiting_rows=self.waiting_rows)
+    def _on_answer(self, answer: NodeAnswer, answer_s: float) -> None:
+        self._window.record(
+            queue_length=answer.queue_length,
+            node_s=answer.node_s,
+            answer_s=answer_s,
+            waiting_rows=self.waiting_rows,
+        )
         for shard, result in answer.results.items():
             if result.item_count is not None:
                 self.last_counts[shard] = result.item_count

@@ -163,6 +163,9 @@ def _add_gauges(
     metrics.gauge(
         "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
     )
+    metrics.gauge(
+        "batches_out_max", "Batches that may be out at once.", lambda: gatherer.batches_out_max
+    )
     metrics.counts(
         "queries_sent",
         "Queries sent to replicated nodes: first, hedge, retry; refused: not sent, by the budget.",

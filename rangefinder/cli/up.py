@@ -72,7 +72,7 @@ _Count = click.IntRange(1, 100)
     type=click.IntRange(0, 1024),
     default=0,
     show_default=True,
-    help="Of each node; 0: one for each core.",
+    help="Of each node; 0: its part of the cores.",
 )
 @click.option("--rankers", type=_Count, default=1, show_default=True)
 @click.option(

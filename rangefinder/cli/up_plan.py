@@ -1,6 +1,7 @@
 """What `rangefinder up` starts: the map, and the configuration of every process."""
 
 import contextlib
+import os
 import random
 import socket
 from collections.abc import Iterator
@@ -112,6 +113,11 @@ def write_configuration(data_dir: Path, config: Config) -> list[str]:
     return ["--config", str(path)]
 
 
+def _own_cores(order: UpOrder) -> int:
+    """Threads for a node of those on this machine: more than its part would only take turns."""
+    return max(len(os.sched_getaffinity(0)) // order.node_count, 1)
+
+
 def configurations(order: UpOrder, cluster_map: ClusterMap) -> list[Config]:
     """Of every process: nodes, rankers, router; metrics are at a free port of each."""
     log = LogConfig(format=LogFormat.PEOPLE)
@@ -125,7 +131,7 @@ def configurations(order: UpOrder, cluster_map: ClusterMap) -> list[Config]:
                 search_port=0,
                 map_file=map_file,
                 release=order.release,
-                search_threads=order.search_threads,
+                search_threads=order.search_threads or _own_cores(order),
                 metrics=next(free),
                 log=log,
             )

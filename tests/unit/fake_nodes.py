@@ -102,7 +102,7 @@ class FakeNode:
         }
         texts = {int(key): str(key).encode() for key in keys.ravel()}
         self.health.record_success()
-        self._reply(sent, NodeAnswer(Hits(keys, scores), texts, results, 0))
+        self._reply(sent, NodeAnswer(Hits(keys, scores), texts, results, 0, 0.0))
 
     def fail(self, sent: Sent, error: RangefinderError) -> None:
         self._reply(sent, error)

@@ -21,12 +21,19 @@ class Processor:
 
 
 def lived(
-    processor: Processor, window: Window, periods: int, *, queue: int, waiting: int, busy: float
+    processor: Processor,
+    window: Window,
+    periods: int,
+    *,
+    queue: int,
+    waiting: int,
+    busy: float,
+    node_share: float = 0.2,
 ) -> list[int]:
     """The sizes over some periods that are all alike."""
     sizes, began_s = [], window._began_s
     for period in range(1, periods + 1):
-        window.record(queue_length=queue, waiting_rows=waiting)
+        window.record(queue_length=queue, node_s=0.01 * node_share, answer_s=0.01, waiting_rows=waiting)
         processor.busy_s += PERIOD_S * 1.01 * busy
         window.adapt(began_s + period * PERIOD_S * 1.01)
         sizes.append(window.size)
@@ -53,13 +60,17 @@ def test_it_stays_within_bounds(queue: int, waiting: int, busy: float) -> None:
 
 
 def test_it_goes_back_where_more_batches_do_not_help() -> None:
-    """Where nodes have queues, nobody waits, or the worker itself is busy."""
-    for queue, waiting, busy in ((1, 5, 0.2), (0, 0, 0.2), (0, 5, BUSY_SHARE_MAX + 0.1)):
+    """Where nodes have queues or are at work, nobody waits, or the worker itself is busy."""
+    cases = ((1, 5, 0.2, 0.2), (0, 0, 0.2, 0.2), (0, 5, BUSY_SHARE_MAX + 0.1, 0.2), (0, 5, 0.2, 0.6))
+    for queue, waiting, busy, node_share in cases:
         processor = Processor()
         window = processor.window()
         lived(processor, window, 4, queue=0, waiting=5, busy=0.2)
         assert 1 < window.size
-        assert [1] * 3 == lived(processor, window, 10, queue=queue, waiting=waiting, busy=busy)[-3:]
+        sizes = lived(
+            processor, window, 10, queue=queue, waiting=waiting, busy=busy, node_share=node_share
+        )
+        assert [1] * 3 == sizes[-3:]
 
 
 def test_a_short_time_changes_nothing() -> None:
@@ -67,7 +78,7 @@ def test_a_short_time_changes_nothing() -> None:
     processor = Processor()
     window = processor.window()
     for step in range(9):
-        window.record(queue_length=int(step == 4), waiting_rows=3)
+        window.record(queue_length=int(step == 4), node_s=0.0, answer_s=0.001, waiting_rows=3)
         window.adapt(7.0 + PERIOD_S * step / 10)
         assert 1 == window.size
     window.adapt(7.0 + PERIOD_S * 1.1)
