@@ -34,7 +34,9 @@ check: .venv/.installed .venv-newest/.installed .tools/buf-$(BUF_VERSION) ## The
 	PYTHONPATH=. .venv-newest/bin/python scripts/check_imports.py
 	$(BIN)/pytest --quiet tests/test_tidy.py
 
-bench: .venv/.installed ## Measure retrieval and recommendation on this machine.
+bench: .venv/.installed ## Measure on this machine; leaves tables, JSON and plots in benchmarks/results.
+	@RANGEFINDER_DATA="$${RANGEFINDER_DATA:-../shared/data}" $(BIN)/python -m rangefinder.cli.main bench --out benchmarks/results
+	@$(BIN)/python -m benchmarks.naive
 	@$(BIN)/python -m benchmarks.retrieval
 	@$(BIN)/python -m benchmarks.recommendation
 
