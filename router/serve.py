@@ -46,7 +46,6 @@ async def serve(config: RouterConfig, has_lifeline: bool, tell: Tell | None = No
     """
     log, metrics = get_log(), ProcessMetrics()
     cluster_map = read_map(config.map_file)
-    tables = open_tables(config.release, cluster_map)
     links = {node.name: NodeLink(node.name, node.address) for node in cluster_map.nodes}
     rankers = Rankers([RankerLink(address, cluster_map.id_kind) for address in config.rankers])
     gatherer = Gatherer(cluster_map, links, config.batch_rows_max)
@@ -58,7 +57,7 @@ async def serve(config: RouterConfig, has_lifeline: bool, tell: Tell | None = No
         gatherer,
         items,
         rankers,
-        tables,
+        open_tables(config.release, cluster_map),
         config.pipelines,
         retrieval.count_missed,
         metrics,
