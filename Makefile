@@ -13,7 +13,7 @@ DEMO_OPTIONS := $(if $(INTERACTIONS),--interactions '$(INTERACTIONS)') $(if $(TI
 	$(if $(TITLES_ID_OFFSET),--titles-id-offset '$(TITLES_ID_OFFSET)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench protos lock clean
+.PHONY: help demo test check bench soak protos lock clean
 
 help: ## Print this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ bench: .venv/.installed ## Measure on this machine; leaves tables, JSON and plot
 	@$(BIN)/python -m benchmarks.naive
 	@$(BIN)/python -m benchmarks.retrieval
 	@$(BIN)/python -m benchmarks.recommendation
+
+soak: .venv/.installed ## Faults of replicas, routers and workers for long; half an hour.
+	@RANGEFINDER_FAULT_S=60 $(BIN)/pytest tests/cluster/test_replicas.py tests/cluster/test_faults.py \
+		tests/cluster/test_client_faults.py tests/cluster/test_workers.py
 
 protos: .venv/.installed ## Generate the Python code of every proto anew.
 	@$(GENERATE)

@@ -128,7 +128,7 @@ def configurations(order: UpOrder, cluster_map: ClusterMap) -> list[Config]:
             NodeConfig(
                 name=node.name,
                 listen=node.address,
-                search_port=0,
+                search_port=int(next(free).rsplit(":", 1)[1]),
                 map_file=map_file,
                 release=order.release,
                 search_threads=order.search_threads or _own_cores(order),

@@ -97,15 +97,15 @@ class FaultProxy:
         return len(self._connections)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator["FaultProxy"]:
+    async def listening(self, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator["FaultProxy"]:
         """Serve until the block ends; then everything is reset."""
         async with asyncio.TaskGroup() as group:
 
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 group.create_task(self._serve(reader, writer), name="fault-proxy")
 
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            server = await asyncio.start_server(serve, host, port)
+            self.address = f"{host}:{server.sockets[0].getsockname()[1]}"
             try:
                 yield self
             finally:
