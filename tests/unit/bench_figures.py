@@ -87,6 +87,10 @@ def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) 
             for run in runs
             for in_flight in (1, 32)
         ],
+        paced=[
+            Echo(run=run, in_flight=0, calls_per_s=900, latency=latency(1.0), server_cpu_us=250)
+            for run in runs
+        ],
         kernels=[
             Kernel(
                 run=run,

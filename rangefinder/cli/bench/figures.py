@@ -14,6 +14,9 @@ from rangefinder.documents import STRICT
 
 FORMAT = 1
 
+# Unary calls whose CPU is judged: as many at once as fill batches, few enough for one client.
+JUDGED_IN_FLIGHT = 32
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -75,7 +78,7 @@ class Echo:
     __pydantic_config__: ClassVar = STRICT
 
     run: int
-    in_flight: int
+    in_flight: int  # 0: paced.
     calls_per_s: float
     latency: Latency
     server_cpu_us: float  # For each call.
@@ -158,6 +161,7 @@ class Figures:
     recall: float
     recall_target: float
     echoes: list[Echo]
+    paced: list[Echo]  # As many a second as the closed loop of unary calls that CPU is judged by.
     kernels: list[Kernel]
     closed: list[Load]
     open: list[Load]

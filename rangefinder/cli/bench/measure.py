@@ -49,11 +49,11 @@ class Bench:
     release: Path
     asked: Asked  # One query a call; the address is that of the cluster.
 
-    async def echoes(self, run: int, in_flight: int) -> Echo:
-        """Empty calls, so many in flight."""
+    async def echoes(self, run: int, in_flight: int, rate: float | None = None) -> Echo:
+        """Empty calls, so many in flight, or so many a second."""
         asked = replace(self.asked, address=self.echo.address, mode=Mode.ECHO)
         window = Window.soon(self.plan.seconds)
-        async with self.loads.making(asked, window, in_flight=in_flight) as made:
+        async with self.loads.making(asked, window, in_flight=in_flight, rate=rate) as made:
             await asyncio.sleep(window.begin_s - time.monotonic())
             cpu_s = cpu_seconds(self.echo.pid)
             await asyncio.sleep(window.end_s - time.monotonic())

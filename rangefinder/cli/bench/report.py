@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from rangefinder.cli.bench.fault import BIN_S
-from rangefinder.cli.bench.figures import Cpu, Figures, Kernel, Load
+from rangefinder.cli.bench.figures import JUDGED_IN_FLIGHT, Cpu, Figures, Kernel, Load
 from rangefinder.cli.bench.lists import Mode
 from rangefinder.cli.bench.schedule import Bin, Latency
 from rangefinder.cli.output import print_line, print_table
 
 _NOTHING = "-"
-
-# What is compared with a yardstick of so many in flight.
-_UNARY_IN_FLIGHT = 32
 
 Cell = str | float | int
 
@@ -198,7 +195,7 @@ def verdicts(figures: Figures) -> list[Verdict]:
             found.append(Verdict(what=what, value=ratios[best], bound=1.3, is_at_most=True))
     over = unary_over_kernel(figures)
     if over is not None:
-        what = f"unary, {_UNARY_IN_FLIGHT} in flight: (server CPU - kernel) / that of an empty call"
+        what = f"unary, {JUDGED_IN_FLIGHT} in flight: (server CPU - kernel) / as many empty calls"
         found.append(Verdict(what=what, value=over, bound=2.5, is_at_most=True))
     alone = one_in_flight(figures)
     if alone is not None:
@@ -216,9 +213,12 @@ def ratio_to_kernel(loads: Sequence[Load], kernels: Sequence[Kernel]) -> float |
 
 
 def unary_over_kernel(figures: Figures) -> float | None:
-    """What a unary call costs beside the search, in units of what an empty one costs its server."""
-    loads, echoes = figures.load(Mode.UNARY, _UNARY_IN_FLIGHT), figures.echo(_UNARY_IN_FLIGHT)
-    if not loads:
+    """What a unary call costs beside the search, in units of what an empty one costs its server.
+
+    At the same load, so many calls a second: the busier a server is, the less each call wakes it up.
+    """
+    loads, echoes = figures.load(Mode.UNARY, JUDGED_IN_FLIGHT), figures.paced
+    if len(loads) != len(echoes):
         return None
     return _median_of(
         None if load.cpu is None else (load.cpu.total - kernel.index_us) / echo.server_cpu_us

@@ -15,7 +15,16 @@ from rangefinder.cli.bench.calls import Asked
 from rangefinder.cli.bench.cluster import Cluster, ClusterOrder, cluster_of, started
 from rangefinder.cli.bench.echo import running_echo
 from rangefinder.cli.bench.fault import FaultKind, through_fault
-from rangefinder.cli.bench.figures import FORMAT, Fault, Figures, Load, Machine, Setting, Width
+from rangefinder.cli.bench.figures import (
+    FORMAT,
+    JUDGED_IN_FLIGHT,
+    Fault,
+    Figures,
+    Load,
+    Machine,
+    Setting,
+    Width,
+)
 from rangefinder.cli.bench.lists import Mode, Rate
 from rangefinder.cli.bench.loads import Loads
 from rangefinder.cli.bench.measure import Bench, Plan
@@ -209,6 +218,7 @@ def _blank(order: Order, subject: Subject, width: int, recall: float) -> Figures
         recall=recall,
         recall_target=RECALL_TARGET,
         echoes=[],
+        paced=[],
         kernels=[],
         closed=[],
         open=[],
@@ -245,7 +255,10 @@ async def _closed(bench: Bench, progress: Progress, figures: Figures) -> Figures
         figures.kernels.append(await bench.kernel(number))
         progress.advance(1)
         for mode, in_flight in cells:
-            figures.closed.append(await bench.closed(number, mode, in_flight))
+            load = await bench.closed(number, mode, in_flight)
+            figures.closed.append(load)
+            if (mode, in_flight) == (Mode.UNARY, JUDGED_IN_FLIGHT) and load.queries_per_s:
+                figures.paced.append(await bench.echoes(number, 0, load.queries_per_s))
             progress.advance(1)
     return figures
 
