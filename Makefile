@@ -41,7 +41,8 @@ bench: .venv/.installed ## Measure on this machine; leaves tables, JSON and plot
 	@$(BIN)/python -m benchmarks.recommendation
 
 soak: .venv/.installed ## Faults of replicas, routers and workers for long; half an hour.
-	@RANGEFINDER_FAULT_S=60 $(BIN)/pytest tests/cluster/test_replicas.py tests/cluster/test_faults.py \
+	@RANGEFINDER_FAULT_S=60 RANGEFINDER_LEAVING_CALLS=100000 $(BIN)/pytest \
+		tests/cluster/test_callers_that_leave.py tests/cluster/test_replicas.py tests/cluster/test_faults.py \
 		tests/cluster/test_client_faults.py tests/cluster/test_workers.py
 
 protos: .venv/.installed ## Generate the Python code of every proto anew.

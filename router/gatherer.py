@@ -67,6 +67,11 @@ class Gatherer:
         return await waiting.outcome
 
     @property
+    def batches_out(self) -> int:
+        """Batches that somebody waits for."""
+        return len(self._batches)
+
+    @property
     def batches_out_max(self) -> int:
         """Batches that may be out at once, now."""
         return self._window.size

@@ -156,12 +156,14 @@ def _add_gauges(
     rankers: Rankers,
     line: CallLine,
 ) -> None:
+    metrics.gauge("calls_running", "Calls whose turn it is.", lambda: line.running)
     metrics.gauge("calls_limit", "Calls that may run at once.", lambda: line.limit)
     metrics.gauge("calls_waiting", "Calls that wait for their turn.", lambda: line.waiting)
     metrics.gauge("nodes_usable", "Nodes that searches are sent to.", lambda: _usable_count(links))
     metrics.gauge(
         "queries_waiting", "Queries that wait for their batch.", lambda: gatherer.waiting_rows
     )
+    metrics.gauge("batches_out", "Batches that somebody waits for.", lambda: gatherer.batches_out)
     metrics.gauge(
         "batches_out_max", "Batches that may be out at once.", lambda: gatherer.batches_out_max
     )

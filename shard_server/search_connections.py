@@ -52,6 +52,11 @@ class SearchConnections:
             raise AddressInUse(f"{host}:{port}: searches: {error.strerror}") from None
         self.port = self._servers[0].sockets[0].getsockname()[1]
 
+    @property
+    def in_flight(self) -> int:
+        """Searches under way on all connections."""
+        return sum(connection.in_flight for connection in self._open)
+
     def _accept(self) -> "RouterConnection":
         return RouterConnection(self)
 
@@ -90,6 +95,10 @@ class RouterConnection(Frames):
         super().__init__(INTERNAL_BYTES_MAX)
         self._connections, self._answers = connections, connections.answers
         self._in_flight: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
 
     def opened(self) -> None:
         self._connections.add(self)

@@ -32,7 +32,7 @@ async def serve(config: NodeConfig, has_lifeline: bool) -> None:
     searches = SearchConnections(node, config.searches_in_flight_max, metrics.rpc)
     await searches.listen(config.listen.rsplit(":", 1)[0], config.search_port)
     service = NodeService(node, searches.port)
-    _add_gauges(metrics, node)
+    _add_gauges(metrics, node, searches)
     admission = Admission(_CALLS_MAX)
     grpc_service = Service(
         node_pb2.DESCRIPTOR.services_by_name["NodeService"],
@@ -64,7 +64,8 @@ async def _load_unless_stopped(node: Node, server: Server, stopped: "asyncio.Tas
         get_log().info("node_ready", resident_bytes=held.resident, private_bytes=held.private)
 
 
-def _add_gauges(metrics: ProcessMetrics, node: Node) -> None:
+def _add_gauges(metrics: ProcessMetrics, node: Node, searches: SearchConnections) -> None:
+    metrics.gauge("searches_running", "Searches that a router waits for.", lambda: searches.in_flight)
     metrics.gauge("work_waiting", "Pieces of work that wait for a thread.", lambda: node.waiting_count)
     metrics.gauge(
         "exact_fallbacks",

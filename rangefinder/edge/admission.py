@@ -49,6 +49,10 @@ class CallLine:
         return self._line.limit.limit
 
     @property
+    def running(self) -> int:
+        return self._line.running
+
+    @property
     def waiting(self) -> int:
         return self._line.waiting
 

@@ -4,6 +4,7 @@ Every error carries google.rpc.ErrorInfo {domain "rangefinder", reason}; some ca
 RetryInfo, or the Certificate of what could be searched. See https://google.aip.dev/193.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -37,11 +38,16 @@ def code_of(error: RangefinderError) -> int:
 
 
 async def abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: RangefinderError) -> NoReturn:
-    """End a call with an error's status, message and details."""
+    """End a call with an error's status, message and details; where nobody is there, as cancelled."""
     status = status_pb2.Status(code=code_of(error), message=error.message)
     status.details.extend(_packed(detail) for detail in _details(error))
     trailers = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(grpc.StatusCode[error.status], error.message, trailers)
+    try:
+        await context.abort(grpc.StatusCode[error.status], error.message, trailers)
+    except (grpc.aio.AbortError, grpc.aio.UsageError):
+        raise
+    except grpc.aio.BaseError:  # gRPC knows before we are told.
+        raise asyncio.CancelledError from None
 
 
 def _details(error: RangefinderError) -> list[Message]:

@@ -1,0 +1,105 @@
+"""Callers with little time, and callers that go away (T30): nothing of them stays behind.
+
+RANGEFINDER_LEAVING_CALLS says how many; `make soak` makes 100,000.
+"""
+
+import asyncio
+import os
+import random
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+
+from rangefinder import Client
+from rangefinder.v1.recommendation_pb2 import RetrieveRequest
+from rangefinder.v1.types_pb2 import Vector
+from tests.kit.processes import Cluster, running_cluster
+from tests.kit.small_release import SmallRelease, build_small_release
+from tests.kit.waiting import until_async
+
+CALL_COUNT = int(os.environ.get("RANGEFINDER_LEAVING_CALLS", "4000"))
+LANES = 40
+GROWTH_BYTES_MAX = 20 << 20
+PROCESSES = ("router-0", "node-0", "node-1")
+METHOD = "/rangefinder.v1.RecommendationService/Retrieve"
+
+# What says that something is still under way, by process.
+LEFT = (
+    *("rangefinder_calls_running", "rangefinder_calls_waiting", "rangefinder_queries_waiting"),
+    *("rangefinder_batches_out", "rangefinder_searches_running"),
+)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> SmallRelease:
+    return build_small_release(tmp_path_factory.mktemp("leaving"))
+
+
+def left_over(cluster: Cluster) -> dict[str, float]:
+    """What any process has under way."""
+    found = {}
+    for name in PROCESSES:
+        config = (cluster.data_dir / "config" / f"{name}.yaml").read_text()
+        address = re.search(r"^metrics: (\S+)$", config, re.MULTILINE)
+        assert address is not None
+        with urllib.request.urlopen(f"http://{address[1]}/metrics", timeout=10) as response:
+            for line in response.read().decode().splitlines():
+                metric, _, value = line.rpartition(" ")
+                if metric in LEFT and float(value):
+                    found[f"{name}: {metric}"] = float(value)
+    return found
+
+
+async def leave_often(cluster: Cluster, release: SmallRelease, call_count: int, seed: int) -> None:
+    """Calls of 1 to 40 ms, a third of which are cancelled before that."""
+    chance, left = random.Random(seed), iter(range(call_count))
+    requests = [
+        RetrieveRequest(
+            query=Vector(values=query.tolist()), item_count=10, exact=exact
+        ).SerializeToString()
+        for query in release.queries
+        for exact in (False, True)
+    ]
+
+    async def lane(channel: grpc.aio.Channel) -> None:
+        method: Any = channel.unary_unary(METHOD)
+        for _ in left:
+            call = method(chance.choice(requests), timeout=chance.uniform(0.001, 0.04))
+            waiting = asyncio.ensure_future(call.code())
+            if chance.random() < 1 / 3:
+                await asyncio.wait((waiting,), timeout=chance.uniform(0.0, 0.01))
+                call.cancel()
+            await waiting
+
+    async with grpc.aio.insecure_channel(cluster.address) as channel:
+        await asyncio.gather(*(lane(channel) for _ in range(LANES)))
+
+
+async def test_nothing_stays_of_callers_that_leave(release: SmallRelease, tmp_path: Path) -> None:
+    """Thousands of calls expire or are cancelled in every moment of their life: no process grows, no
+    call, batch or search is left over, and others are answered as ever."""
+    async with (
+        running_cluster(release.path, tmp_path / "cluster") as cluster,
+        Client(cluster.address, deadline_s=5.0) as client,
+    ):
+        await leave_often(cluster, release, max(CALL_COUNT // 4, 1_000), seed=1)
+        processes = [psutil.Process(cluster.pid(name)) for name in PROCESSES]
+        before = [process.memory_info().rss for process in processes]
+        await leave_often(cluster, release, CALL_COUNT, seed=2)
+        growth = [
+            process.memory_info().rss - size for process, size in zip(processes, before, strict=True)
+        ]
+        assert max(growth) < GROWTH_BYTES_MAX, dict(zip(PROCESSES, growth, strict=True))
+
+        async def nothing_is_left() -> bool:
+            return not await asyncio.to_thread(left_over, cluster)
+
+        await until_async(nothing_is_left, within_s=15, what="nothing is under way")
+        answer = await client.retrieve(release.queries[0], 10, minimum_coverage=1.0)
+        assert 10 == len(answer.ids)
+        assert all("Traceback" not in cluster.output(name) for name in PROCESSES)
