@@ -218,7 +218,7 @@ def unary_over_kernel(figures: Figures) -> float | None:
     At the same load, so many calls a second: the busier a server is, the less each call wakes it up.
     """
     loads, echoes = figures.load(Mode.UNARY, JUDGED_IN_FLIGHT), figures.paced
-    if len(loads) != len(echoes):
+    if not loads or len(loads) != len(echoes):
         return None
     return _median_of(
         None if load.cpu is None else (load.cpu.total - kernel.index_us) / echo.server_cpu_us
