@@ -131,6 +131,10 @@ class Line(Generic[T]):
         self._waiting.append((ends_at_s, now_s, call))
         return Place.WAITS
 
+    def drop(self, call: T) -> None:
+        """A call that waits has gone."""
+        self._waiting = deque(each for each in self._waiting if each[2] is not call)
+
     def leave(self, now_s: float, arrived_s: float) -> tuple[list[T], list[T]]:
         """A call that ran has ended; returns those that run now, and those whose time was up."""
         self.limit.record(now_s, now_s - arrived_s, self.running + len(self._waiting))

@@ -24,6 +24,7 @@ _NOT_YAML = (yaml.YAMLError, ValueError, LookupError, AttributeError)
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+BatchRows = Annotated[int, Field(ge=1, le=512)]  # Of 1,024 with all their exclusions, 64 MiB are full.
 WorkerCount = Annotated[int, Field(ge=1, le=128)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

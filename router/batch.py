@@ -98,6 +98,7 @@ class Batch:
     query_count: int
     sent_s: float
     ends_at_s: float  # The last of its deadlines.
+    first_end_s: float  # The first of them: by it others are asked, so that it can be met.
     attempts: Attempts = field(default_factory=Attempts)
     search_ids: dict[int, int] = field(default_factory=dict)  # By number of the attempt, as below.
     timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
@@ -116,6 +117,11 @@ class Batch:
             return np.full(len(block.queries), block.item_count)
         counts = [each.block.item_count for each in self.waiting]
         return np.repeat(counts, [len(each.block.queries) for each in self.waiting])
+
+    def is_answered_by(self, number: int, answer: NodeAnswer) -> bool:
+        """Whether it is about all queries of the batch, and the shards that were asked for."""
+        asked = self.attempts[number].shards
+        return len(answer.hits.keys) == self.query_count and answer.results.keys() == set(asked)
 
     def record(self, results: Mapping[str, ShardResult]) -> None:
         """What became of some shards. What was searched stays so, whatever comes later."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from rangefinder.documents import (
     STRICT,
     Address,
+    BatchRows,
     Name,
     Pause,
     Positive,
@@ -33,7 +34,7 @@ class RouterConfig:
     pipelines: dict[Name, Pipeline] = field(default_factory=lambda: {DEFAULT: Pipeline()})
     default_deadline_ms: Positive = 200
     requests_in_flight_max: Positive = 1000
-    batch_rows_max: Positive = 256
+    batch_rows_max: BatchRows = 256
     drain_announce_s: Pause = 5.0
     drain_s: Seconds = 10.0
     metrics: Address | None = None

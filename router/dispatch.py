@@ -16,9 +16,12 @@ from router.budget import Budget
 from router.choice import Choice
 from router.coverage import ShardResult
 from router.health import SILENCE_S
-from router.hedging import is_given_up, look_again_s, may_retry, queries_of
+from router.hedging import HEDGE_S_MIN, is_given_up, look_again_s, may_retry, queries_of
 from router.node_link import NodeLink
 from router.replicas import Replicas
+
+# With less time no other node could answer before the deadline either.
+_WATCHED_S_MIN = 3 * HEDGE_S_MIN
 
 
 class Dispatch:
@@ -79,10 +82,12 @@ class Dispatch:
 
     def _watch(self, batch: Batch, now_s: float) -> None:
         """Look at each node again when most of its answers are there."""
-        loop, left_s = asyncio.get_running_loop(), batch.ends_at_s - now_s
+        loop, left_s = asyncio.get_running_loop(), max(batch.first_end_s - now_s, 0.0)
         for number in batch.attempts.under_way:
             attempt = batch.attempts[number]
             self.budget.record_queries(now_s, batch.query_count)
+            if left_s < _WATCHED_S_MIN:
+                continue
             delay_s = self._replicas.hedge_delay_s(attempt.node, attempt.shards, left_s, now_s)
             batch.timers[number] = loop.call_later(delay_s, self._on_late, batch, number)
 
@@ -99,7 +104,7 @@ class Dispatch:
         if not coverable:
             return
         cost = queries_of(coverable, attempt.shards, batch.query_count)
-        allowed_s = batch.ends_at_s - attempt.sent_s
+        allowed_s = batch.first_end_s - attempt.sent_s
         is_silent = link.last_heard_s < attempt.sent_s
         take = (
             self.budget.take_retry
@@ -117,6 +122,8 @@ class Dispatch:
         """A node has answered, or failed; maybe after others did in its place."""
         if timer := batch.timers.pop(number, None):
             timer.cancel()
+        if isinstance(answer, NodeAnswer) and not batch.is_answered_by(number, answer):
+            answer = Internal(f"node {batch.attempts[number].node} answered something else")
         if isinstance(answer, NodeAnswer):
             self._take_answer(batch, number, answer)
         else:

@@ -117,6 +117,7 @@ class Gatherer:
             query_count=sum(len(block.queries) for block in blocks),
             sent_s=time.monotonic(),
             ends_at_s=max(block.deadline.ends_at_s for block in blocks),
+            first_end_s=min(block.deadline.ends_at_s for block in blocks),
         )
         self.dispatch.send(batch)
         if batch.attempts.is_over:
@@ -178,8 +179,10 @@ class Gatherer:
         took_s = min(now_s - batch.sent_s, _LATE_S_MAX)
         self._usual_s += _USUAL_SMOOTHING * (took_s - self._usual_s)
         self._window.adapt(now_s)
-        self._resolve(batch, batch.waiting)
-        self._send_next()
+        try:
+            self._resolve(batch, batch.waiting)
+        finally:
+            self._send_next()
 
     def _forget(self, batch: Batch) -> None:
         batch.is_resolved = True

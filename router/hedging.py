@@ -43,7 +43,7 @@ def node_time_s(left_s: float) -> float:
 def look_again_s(waited_s: float, allowed_s: float) -> float:
     """How much longer to wait where the budget had no hedge to give: as long again, or to half-time."""
     to_half_s = allowed_s / 2 - waited_s
-    longer_s = min(waited_s, to_half_s) if to_half_s > _TIMER_S else waited_s
+    longer_s = min(waited_s, to_half_s) if to_half_s > _timer_s(allowed_s) else waited_s
     return max(longer_s, _TIMER_S)
 
 
@@ -52,7 +52,12 @@ def is_given_up(waited_s: float, allowed_s: float, *, is_silent: bool) -> bool:
 
     is_silent: nothing was heard of it since it was asked. One that is merely late is hedged.
     """
-    return is_silent and allowed_s / 2 - waited_s <= _TIMER_S
+    return is_silent and allowed_s / 2 - waited_s <= _timer_s(allowed_s)
+
+
+def _timer_s(allowed_s: float) -> float:
+    """How much too early a look may be; of little time, little."""
+    return min(_TIMER_S, allowed_s / 20)
 
 
 def others_p95_s(node: str, shards: Iterable[Shard], p95_s: Mapping[str, float]) -> float:

@@ -14,7 +14,7 @@ from rangefinder.edge.admission import CallLine
 from rangefinder.edge.obeyed import refuse_unsupported
 from rangefinder.edge.service import DEADLINE_S_MAX, Stream
 from rangefinder.edge.status import code_of
-from rangefinder.errors import Internal, InvalidRequest, Overloaded, RangefinderError
+from rangefinder.errors import Draining, Internal, InvalidRequest, Overloaded, RangefinderError
 from rangefinder.internal.v1.packed_pb2 import (
     PackedBatchFailure,
     PackedRetrieveBatchResponse,
@@ -75,7 +75,12 @@ class RetrieveStreams:
                 continue
             allowed_s = request.time_allowed_ms / 1000 or self.default_time_s
             deadline = Deadline.after(min(allowed_s, DEADLINE_S_MAX), time.monotonic)
-            await in_flight.permits.acquire()
+            try:
+                await in_flight.permits.acquire()
+            except asyncio.CancelledError:  # What was read is answered, be it with this.
+                draining = Draining("this router is draining: ask another")
+                await stream.write(_failed(request.batch_id, draining))
+                raise
             is_new = request.batch_id not in in_flight.batch_ids
             work = self._answer_new if is_new else self._refuse_repeated
             in_flight.batch_ids.add(request.batch_id)

@@ -72,21 +72,26 @@ class CallLine:
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # It was its turn, and nobody was told that it is not there.
+            if turn.cancelled():
+                self._line.drop(turn)
+            elif turn.exception() is None:  # It was its turn, and nobody knew that it had gone.
                 self.leave(arrived_s)
             raise
 
     def leave(self, arrived_s: float) -> None:
         """A call that ran has ended; those that wait longest go on."""
-        begun, expired = self._line.leave(time.monotonic(), arrived_s)
-        for turn in begun:
-            if turn.done():  # Its caller has gone.
-                self.leave(arrived_s)
-            else:
-                turn.set_result(None)
-        for turn in expired:
-            if not turn.done():
-                turn.set_exception(DeadlineSpent("the time was up before the call could begin"))
+        places = 1
+        while places:
+            places -= 1
+            begun, expired = self._line.leave(time.monotonic(), arrived_s)
+            for turn in begun:
+                if turn.done():  # Its caller went just now: the next one may go on.
+                    places += 1
+                else:
+                    turn.set_result(None)
+            for turn in expired:
+                if not turn.done():
+                    turn.set_exception(DeadlineSpent("the time was up before the call could begin"))
 
 
 class Admission:

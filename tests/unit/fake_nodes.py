@@ -104,6 +104,12 @@ class FakeNode:
         self.health.record_success()
         self._reply(sent, NodeAnswer(Hits(keys, scores), texts, results, 0, 0.0))
 
+    def answer_wrongly(self, sent: Sent, *, rows: int, shards: Sequence[str]) -> None:
+        """Answer another number of queries, or other shards."""
+        hits = Hits(np.zeros((rows, 1), np.uint64), np.zeros((rows, 1), np.float32))
+        results = {name: ShardResult(ITEMS_IN_SHARD) for name in shards}
+        self._reply(sent, NodeAnswer(hits, {}, results, 0, 0.0))
+
     def fail(self, sent: Sent, error: RangefinderError) -> None:
         self._reply(sent, error)
 

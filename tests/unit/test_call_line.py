@@ -82,3 +82,32 @@ async def test_callers_that_go_leave_their_place(seed: int) -> None:
     held = [await asyncio.wait_for(entered(line), 5) for _ in range(3)]
     for arrived_s in held:
         line.leave(arrived_s)
+
+
+async def test_a_caller_that_goes_as_its_time_is_up_had_no_place() -> None:
+    """Expired and cancelled in one moment, it gives nothing back: one place stays one."""
+    line = line_of(1)
+    arrived_s = await entered(line)
+    waiting = asyncio.create_task(entered(line, allowed_s=-1.0), name="waiting")
+    await asyncio.sleep(0)
+    line.leave(arrived_s)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert 0 == line.running
+
+
+async def test_callers_that_have_gone_take_nobodys_place_in_the_line() -> None:
+    """As soon as one is gone, another may wait; and thousands that go at once cost no recursion."""
+    line = line_of(1_500)
+    held = [await entered(line) for _ in range(1_500)]
+    waiting = [asyncio.create_task(entered(line), name="waiting") for _ in range(1_500)]
+    await asyncio.sleep(0)
+    assert 1_500 == line.waiting
+    for each in waiting:
+        each.cancel()
+    line.leave(held.pop())
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert (0, 1_499) == (line.waiting, line.running)
+    for arrived_s in held:
+        line.leave(arrived_s)
+    assert 0 == line.running

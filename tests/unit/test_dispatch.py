@@ -181,3 +181,21 @@ async def test_a_slow_node_is_turned_away_from(cluster: FakeCluster) -> None:
     for task in answering:
         task.cancel()
     await asyncio.gather(*answering, return_exceptions=True)
+
+
+async def test_a_patient_caller_costs_no_one_else_the_hedge(cluster: FakeCluster) -> None:
+    """Others are asked in time for the first deadline of a batch, not for the last."""
+    first = cluster.ask(1)
+    sent = await both_asked(cluster)
+    hasty, patient = cluster.ask(5, allowed_s=SHORT_S), cluster.ask(6, allowed_s=30.0)
+    await asyncio.sleep(0)
+    cluster.a.answer(sent[0])
+    cluster.b.answer(sent[1])
+    await first
+    mine, kept = await both_asked(cluster)
+    cluster.a.answer(mine)
+    instead = await cluster.a.next_sent()
+    assert ([5, 6], sorted(kept.shards)) == (instead.queries, sorted(instead.shards))
+    cluster.a.answer(instead)
+    assert (whole(5), whole(6)) == (found(await hasty), found(await patient))
+    cluster.b.answer(kept)

@@ -277,3 +277,19 @@ async def test_two_batches_are_out_where_nodes_idle(
         cluster.a.answer(each)
         cluster.b.answer(await cluster.b.next_sent())
     assert [whole(query) for query in (1, 2, 3)] == [found(await each) for each in asked]
+
+
+@pytest.mark.parametrize(("rows", "shards"), [(3, ("s-2", "s-3")), (1, ("s-2",)), (1, ("s-0", "s-9"))])
+async def test_an_answer_to_something_else_is_none(
+    cluster: FakeCluster, rows: int, shards: tuple[str, ...]
+) -> None:
+    """Of other queries or other shards: it costs its ranges, INTERNAL, and holds up nobody."""
+    asked = cluster.ask(5)
+    cluster.a.answer(await cluster.a.next_sent())
+    cluster.b.answer_wrongly(await cluster.b.next_sent(), rows=rows, shards=shards)
+    outcome = await asked
+    assert [[500, 501]] == found(outcome)
+    assert NO_REASON | dict.fromkeys(("s-2", "s-3"), "INTERNAL") == reasons(outcome)
+    later = cluster.ask(6)
+    await cluster.answer_next()
+    assert whole(6) == found(await later)

@@ -51,7 +51,7 @@ def test_a_node_is_late_by_itself_or_by_others() -> None:
     assert pytest.approx([0.2, 1 / 3]) == [hedge_delay_s(own_s, 0.0, 1.0) for own_s in (0.2, 0.0)]
 
 
-@given(st.floats(0.0, 0.5), st.floats(0.0001, 10.0))
+@given(st.floats(HEDGE_S_MIN, 0.5), st.floats(3 * HEDGE_S_MIN, 10.0))
 def test_who_had_no_hedge_is_looked_at_again(delay_s: float, allowed_s: float) -> None:
     """A few times, once of them at half-time, when a node that is silent is given up."""
     waited_s, looks_s = min(delay_s, allowed_s / 3), list[float]()
