@@ -105,8 +105,8 @@ def partial(flow: Flow) -> list[Asked]:
 
 async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease) -> None:
     """T17: five times one node takes 200 ms longer. Nothing fails, the median is as before, and extra
-    queries stay under the budget. Answers are partial for a moment at most: those that were on their way
-    to it, where the budget of a quiet router had too few hedges for all at once."""
+    queries stay under the budget. Answers are partial for a moment at most: what was on its way
+    to it, while the budget of a quiet router had too few hedges for all at once."""
     for round_number in range(TIMES):
         async with whole_flow(served, release) as flow:
             await asyncio.sleep(HEALTHY_S)
