@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from benchmarks.echo import p50_against_echo
 from benchmarks.figures import Figure, at_least, at_most, report, say
 from benchmarks.worlds import generate
 from rangefinder import Client
+from rangefinder.edge.channel import open_channel
+from rangefinder.edge.columns import vector_of
+from rangefinder.v1.recommendation_pb2 import RetrieveRequest
 from tests.kit.processes import Cluster, rangefinder, running_cluster
 
 METRICS = ("ip", "cosine", "l2")
@@ -176,13 +180,17 @@ async def ask_one_by_one(catalogue: Catalogue, cluster: Cluster, count: int) -> 
 
 
 async def latency(catalogue: Catalogue, cluster: Cluster, runs: int) -> Figure:
-    """Retrieve against an empty call, both one in flight, in turn."""
+    """Retrieve against an empty call, both as bare calls of gRPC, one in flight, in turn."""
     ratios = []
-    queries = cycle(catalogue.queries)
-    async with Client(cluster.address) as client:
+    requests = cycle(
+        RetrieveRequest(query=vector_of(query), item_count=ITEM_COUNT).SerializeToString()
+        for query in catalogue.queries
+    )
+    async with open_channel(cluster.address) as channel:
+        method: Any = channel.unary_unary("/rangefinder.v1.RecommendationService/Retrieve")
 
         async def retrieve() -> None:
-            await client.retrieve(next(queries), ITEM_COUNT)
+            await method(next(requests), timeout=1.0)
 
         for _ in range(runs):
             ours_ms, echo_ms = await p50_against_echo(retrieve, LATENCY_BLOCKS)
