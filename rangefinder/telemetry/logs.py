@@ -14,6 +14,8 @@ import structlog
 
 from rangefinder.documents import STRICT
 
+_GRPC_SERVER = "grpc._cython.cygrpc"
+
 
 class LogFormat(StrEnum):
     JSON = "json"
@@ -69,6 +71,13 @@ def configure(config: LogConfig, process: str) -> None:
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(stream=sys.stdout, level=max(level, logging.WARNING))
+    logging.getLogger(_GRPC_SERVER).addFilter(is_worth_telling)
+
+
+def is_worth_telling(record: logging.LogRecord) -> bool:
+    """An answer whose caller went as it was sent is none of gRPC's errors, and has no reader."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
 def get_log() -> Log:
