@@ -16,7 +16,7 @@ from shard_server.shard import Shard
 
 # What an idle node searches on its loop: a few hundred microseconds. More goes to the threads, and so
 # does everything while they have work.
-_SMALL_QUERIES_MAX, _SMALL_EFFORT_MAX = 16, 640
+_SMALL_QUERIES_MAX, _SMALL_EFFORT_MAX = 4, 160
 
 # Fewer queries than this are not worth a thread of their own.
 _QUERIES_PER_PART_MIN = 4
