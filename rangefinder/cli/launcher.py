@@ -13,9 +13,11 @@ _OUTPUT_TAIL_BYTES = 4096
 
 # An index is hundreds of megabytes that a search jumps about in: on pages of 2 MiB it waits for fewer
 # address translations. What a request used stays for the next one: an end of the heap that is given
-# back is a page of 2 MiB to be cleared again, 0.4 ms of CPU. Of glibc from 2.35 on; others ignore it.
+# back is a page of 2 MiB to be cleared again. Of glibc from 2.35 on; others ignore it.
 _MALLOC = {"hugetlb": 1, "mmap_threshold": 4 << 20, "trim_threshold": 16 << 20}
-MEMORY = {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items())}
+MALLOC_SETTINGS = {
+    "GLIBC_TUNABLES": ":".join(f"glibc.malloc.{name}={value}" for name, value in _MALLOC.items())
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class FileLauncher:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env=MEMORY | os.environ,
+                env=MALLOC_SETTINGS | os.environ,
             )
 
     def _open_output(self) -> BinaryIO:

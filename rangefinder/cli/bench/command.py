@@ -29,7 +29,7 @@ from rangefinder.cli.bench.subject import (
     real_set,
     real_sets,
 )
-from rangefinder.cli.launcher import MEMORY
+from rangefinder.cli.launcher import MALLOC_SETTINGS
 from rangefinder.cli.output import ProgressBars, print_json, print_line, progress_bars
 from rangefinder.documents import from_json, to_json, to_values
 from rangefinder.errors import InputRefused
@@ -254,7 +254,7 @@ def _subject(
 
 
 def _measured(order: Order, subject: Subject, folder: Path, bars: ProgressBars) -> Figures:
-    os.environ.update(MEMORY | os.environ)  # What is searched in memory is to be as in a node.
+    os.environ.update(MALLOC_SETTINGS | os.environ)  # What is searched in memory is to be as in a node.
 
     async def work() -> Figures:
         task = asyncio.current_task()
