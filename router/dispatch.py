@@ -82,13 +82,15 @@ class Dispatch:
 
     def _watch(self, batch: Batch, now_s: float) -> None:
         """Look at each node again when most of its answers are there."""
-        loop, left_s = asyncio.get_running_loop(), max(batch.first_end_s - now_s, 0.0)
-        for number in batch.attempts.under_way:
+        loop, left_s = asyncio.get_running_loop(), batch.first_end_s - now_s
+        sent = batch.attempts.under_way
+        self.budget.record_queries(now_s, len(sent) * batch.query_count)
+        if left_s < _WATCHED_S_MIN:
+            return
+        p95_s = self._replicas.p95_s(now_s)
+        for number in sent:
             attempt = batch.attempts[number]
-            self.budget.record_queries(now_s, batch.query_count)
-            if left_s < _WATCHED_S_MIN:
-                continue
-            delay_s = self._replicas.hedge_delay_s(attempt.node, attempt.shards, left_s, now_s)
+            delay_s = self._replicas.hedge_delay_s(attempt.node, attempt.shards, left_s, p95_s)
             batch.timers[number] = loop.call_later(delay_s, self._on_late, batch, number)
 
     def _on_late(self, batch: Batch, number: int) -> None:

@@ -53,8 +53,13 @@ class Replicas:
         numbers = [self._random.random() for _ in shards]
         return choose(shards, costs, numbers, shares=shares, ejected=ejected)
 
-    def hedge_delay_s(self, node: str, names: Iterable[str], left_s: float, now_s: float) -> float:
+    def p95_s(self, now_s: float) -> dict[str, float]:
+        """The 95th percentile of every usable node's answers."""
+        return {name: link.pace.p95_s(now_s) for name, link in self._links.items() if link.is_usable}
+
+    def hedge_delay_s(
+        self, node: str, names: Iterable[str], left_s: float, p95_s: Mapping[str, float]
+    ) -> float:
         """How long to wait for a node before others are asked for its shards, too."""
-        p95_s = {name: link.pace.p95_s(now_s) for name, link in self._links.items() if link.is_usable}
         others_s = others_p95_s(node, [self._shard_of[name] for name in names], p95_s)
         return hedge_delay_s(p95_s.get(node, 0.0), others_s, left_s)
