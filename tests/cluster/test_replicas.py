@@ -116,7 +116,7 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
             after = served.sent()
             served.links.set_fault(NODES[round_number % 3], NONE)
         assert flow.failed() == []
-        assert len(partial(flow)) <= 2 * LANES
+        assert len(partial(flow)) <= LANES
         assert took_s(flow.asked, 0.5) < took_s(healthy, 0.95) + 0.05
         extra = sum(after[kind] - before[kind] for kind in ("hedge", "retry"))
         assert extra <= 0.2 * (after["first"] - before["first"]) + 20
@@ -135,18 +135,18 @@ async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease,
             await asyncio.sleep(HEALTHY_S)
             served.links.set_fault(node, NONE)
         assert flow.failed() == []
-        assert len(partial(flow)) <= 2 * LANES
+        assert len(partial(flow)) <= LANES
         assert took_s(flow.asked[settled:], 0.5) < 0.1
 
 
 async def test_a_killed_node_fails_nothing(served: Served, release: SmallRelease) -> None:
-    """T3: each node in turn is killed under requests, five times: none fails, hardly one is partial."""
+    """T3: each node in turn is killed under requests, five times: none fails, none is partial."""
     for round_number in range(TIMES):
         async with whole_flow(served, release) as flow:
             served.cluster.signal(NODES[round_number % 3], signal.SIGKILL)
             await asyncio.sleep(0.5)
         assert flow.failed() == []
-        assert len(partial(flow)) <= LANES
+        assert partial(flow) == []
         assert len(flow.asked) > 10
 
 
