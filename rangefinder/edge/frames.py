@@ -2,7 +2,8 @@
 
     frame = size of the message in bytes (uint32, little-endian) | message
 
-On one machine they travel by a Unix socket, which spares them TCP. It is found by the TCP port: its abstract name is of the same network namespace (man 7 unix).
+On one machine they travel by a Unix socket, which spares them TCP. It is found by the TCP port: its
+abstract name is of the same network namespace (man 7 unix).
 
 A connection is bounded on both sides. A reader that is paused holds its sender by TCP; a frame beyond
 the limit, such as the greeting of another protocol, ends the connection. A peer that is gone without a
