@@ -29,7 +29,7 @@ T = TypeVar("T")
 # Two threads keep a slow disk from holding up everyone.
 _THREADS = 2
 
-# Work on so many ids takes the loop less than 0.2 ms; handing it to a thread and back takes as long.
+# Work on so many ids takes about as long as handing it to a thread and back.
 _IDS_ON_LOOP_MAX = 1_500
 
 
