@@ -63,6 +63,11 @@ class ConcurrencyLimit:
         return int(self._limit)
 
     @property
+    def calls_max(self) -> int:
+        """Calls that may run and wait, however much time they have."""
+        return self._limit_max
+
+    @property
     def retry_after_s(self) -> float:
         """When one that is refused may come back: after all that is under way now."""
         return min(max(2 * self.latency_s, RETRY_AFTER_S_MIN), RETRY_AFTER_S_MAX)
@@ -107,13 +112,24 @@ class Place(Enum):
     REFUSED = auto()
 
 
-class Line(Generic[T]):
-    """Calls under way and those that wait for a place, first come, first served."""
+# A call may wait beyond `waiting_max` where it has so many times the time that its turn is expected to
+# take: what is expected of a busy server is soon wrong.
+_PATIENCE = 2.0
 
-    __slots__ = ("_waiting", "limit", "running")
+_GAP_SMOOTHING = 0.1
+
+
+class Line(Generic[T]):
+    """Calls under way and those that wait for a place, first come, first served.
+
+    The longest line is for those who have time: a burst of calls of ten seconds is no overload.
+    """
+
+    __slots__ = ("_gap_s", "_left_s", "_waiting", "limit", "running")
 
     def __init__(self, limit: ConcurrencyLimit) -> None:
         self.limit, self.running = limit, 0
+        self._gap_s, self._left_s = 0.0, 0.0  # From one end of a call to the next while others wait.
         self._waiting: deque[tuple[float, float, T]] = deque()  # Deadline, arrival, call.
 
     @property
@@ -125,11 +141,15 @@ class Line(Generic[T]):
         if self.running < self.limit.limit and not self._waiting:
             self.running += 1
             return Place.RUNS
-        if len(self._waiting) >= self.limit.waiting_max:
+        if len(self._waiting) >= self.limit.waiting_max and not self._has_time(ends_at_s - now_s):
             self.limit.record_refused()
             return Place.REFUSED
         self._waiting.append((ends_at_s, now_s, call))
         return Place.WAITS
+
+    def _has_time(self, allowed_s: float) -> bool:
+        calls = self.running + len(self._waiting) + 1
+        return calls <= self.limit.calls_max and calls * self._gap_s * _PATIENCE <= allowed_s
 
     def drop(self, call: T) -> None:
         """A call that waits has gone."""
@@ -139,6 +159,9 @@ class Line(Generic[T]):
         """A call that ran has ended; returns those that run now, and those whose time was up."""
         self.limit.record(now_s, now_s - arrived_s, self.running + len(self._waiting))
         self.running -= 1
+        if self._waiting and self._left_s:
+            self._gap_s += _GAP_SMOOTHING * (now_s - self._left_s - self._gap_s)
+        self._left_s = now_s if self._waiting else 0.0
         begun: list[T] = []
         expired: list[T] = []
         while self._waiting and self.running < self.limit.limit:

@@ -171,4 +171,22 @@ def test_a_line_loses_nobody(moves: list[tuple[float, bool, float]]) -> None:
             del waiting[: len(begun) + len(expired)]
             running += begun
         assert (len(running), len(waiting)) == (line.running, line.waiting)
-        assert len(waiting) <= line.limit.waiting_max
+        assert len(running) + len(waiting) <= LIMIT_MAX
+
+
+def test_who_has_time_may_wait_where_others_are_refused() -> None:
+    """Where a call ends every 10 ms, 100 take a second: five are time enough, one is not."""
+    line, now_s = Line[int](limit_at(0.0)), 0.0
+    for number in range(60):
+        assert line.enter(now_s, now_s + 5.0, number) is not Place.REFUSED
+    for number in range(60, 100):
+        now_s += 0.01
+        line.leave(now_s, now_s - 0.1)
+        line.enter(now_s, now_s + 5.0, number)
+    assert line.waiting > line.limit.waiting_max
+    while line.running + line.waiting < 100:
+        assert line.enter(now_s, now_s + 5.0, 0) is Place.WAITS
+    assert line.enter(now_s, now_s + 1.0, 0) is Place.REFUSED
+    while line.enter(now_s, now_s + 1e6, 0) is Place.WAITS:
+        pass
+    assert LIMIT_MAX == line.running + line.waiting
