@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,9 +21,15 @@ from benchmarks.echo import p50_against_echo
 from benchmarks.figures import Figure, at_most, report, say
 from benchmarks.marketplace import generate
 from rangefinder import Client
+from rangefinder.edge.channel import open_channel
 from rangefinder.release import read_manifest
 from rangefinder.user_tables import UserTables
+from rangefinder.v1.recommendation_pb2 import RecommendRequest
+from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from tests.kit.processes import Cluster, rangefinder, running_cluster
+
+if TYPE_CHECKING:  # It stands in the type stubs alone.
+    from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceAsyncStub
 
 SHARD_COUNT = 2
 BLOCKS = 20  # Of 100 calls each.
@@ -90,7 +97,7 @@ async def measure(source: Interactions, folder: Path) -> list[Figure]:
         if read_manifest(release).ranker is None:
             say(f"{source.name}: a release without a ranker: nothing is ranked")
             return figures
-        return figures + await recommendations(source.name, client, cluster, users)
+        return figures + await recommendations(source.name, cluster, users)
 
 
 def some_users(release: Path) -> list[str]:
@@ -100,22 +107,26 @@ def some_users(release: Path) -> list[str]:
     return [users.texts[row].decode() for row in range(min(1_000, len(users.keys)))]
 
 
-async def recommendations(
-    name: str, client: Client, cluster: Cluster, users: list[str]
-) -> list[Figure]:
-    """Recommend against an empty call, both one in flight; and what its ranking costs the ranker."""
+async def recommendations(name: str, cluster: Cluster, users: list[str]) -> list[Figure]:
+    """Recommend against an empty call, both calls of gRPC, one in flight; and what ranking costs."""
     waiting, asked, ranked = cycle(users), 0, 0
+    async with open_channel(cluster.address) as channel:
+        stub: RecommendationServiceAsyncStub = RecommendationServiceStub(channel)
 
-    async def recommend() -> None:
-        nonlocal asked, ranked
-        answer = await client.recommend(
-            next(waiting), ITEM_COUNT, exclude_seen=True, candidate_count=CANDIDATE_COUNT
-        )
-        asked, ranked = asked + 1, ranked + bool(answer.ranker_model)
+        async def recommend() -> None:
+            nonlocal asked, ranked
+            request = RecommendRequest(
+                user_id=next(waiting),
+                item_count=ITEM_COUNT,
+                exclude_seen=True,
+                candidate_count=CANDIDATE_COUNT,
+            )
+            answer = await stub.Recommend(request, timeout=DEADLINE_S)
+            asked, ranked = asked + 1, ranked + bool(answer.ranker_model)
 
-    cpu_s = cpu_seconds(cluster.pid("ranker-0"))
-    ours_ms, echo_ms = await p50_against_echo(recommend, BLOCKS)
-    cpu_s = cpu_seconds(cluster.pid("ranker-0")) - cpu_s
+        cpu_s = cpu_seconds(cluster.pid("ranker-0"))
+        ours_ms, echo_ms = await p50_against_echo(recommend, BLOCKS)
+        cpu_s = cpu_seconds(cluster.pid("ranker-0")) - cpu_s
     say(f"{name}: Recommend p50 {ours_ms:.2f} ms, empty call p50 {echo_ms:.2f} ms")
     return [
         at_most(f"{name}: Recommend p50 / empty unary call p50, one in flight", ours_ms / echo_ms, 12),

@@ -65,8 +65,13 @@ def merge_hits(parts: Sequence[Hits], wanted: npt.NDArray[np.int64]) -> Hits:
 
 
 def _sorted(keys: Keys, scores: Scores) -> Hits:
-    order = np.lexsort((keys, -scores), axis=-1)
-    return Hits(taken(keys, order), taken(scores, order))
+    # Parts are in order: a stable sort merges them, as lexsort, which sorts by key first, does not.
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    descending = taken(scores, order)
+    if (descending[:, 1:] == descending[:, :-1]).any():  # Keys decide.
+        order = np.lexsort((keys, -scores), axis=-1)
+        descending = taken(scores, order)
+    return Hits(taken(keys, order), descending)
 
 
 def taken(matrix: npt.NDArray[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The ranking service's RPCs: Rank on threads of its own, ListModels."""
+"""The ranking service's RPCs: Rank, ListModels."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from rangefinder.deadline import Deadline
 from rangefinder.edge.service import Call, Handler, Unary
 from rangefinder.errors import NotReady
 from rangefinder.internal.v1.packed_pb2 import PackedRankResponse
@@ -13,7 +14,8 @@ from rangefinder.release import ReleaseManifest
 from rangefinder.telemetry.logs import get_log
 from rangefinder.telemetry.metrics import ProcessMetrics
 from rangefinder.v1 import ranking_pb2 as public
-from ranker_service.ranker import Ranked, Ranker
+from ranker_service.model import CHUNK_ROWS
+from ranker_service.ranker import Ranked, Ranker, Ranking
 from ranker_service.wire import OBEYED_RANK, answer_of, asked_of
 
 
@@ -26,6 +28,7 @@ class RankingService:
         self._root, self._manifest = root, manifest
         self._threads = ThreadPoolExecutor(thread_count or len(os.sched_getaffinity(0)), "score")
         self._ranker: Ranker | None = None
+        self._under_way = 0  # Lists that are being ranked.
         counter = metrics.counter(
             "candidates_ranked", "Candidates of requests, by whether there was time.", ("outcome",)
         )
@@ -63,8 +66,7 @@ class RankingService:
         ranker = self._require_ready()
         card = ranker.card
         asked = asked_of(request, card, self._manifest)
-        work = partial(ranker.rank, asked.ranking, call.deadline.with_reserve())
-        ranked = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        ranked = await self._ranked(ranker, asked.ranking, call.deadline.with_reserve())
         self._count(ranked)
         self._log.debug("ranked", request_id=asked.request_id, scored=ranked.scored_count)
         return answer_of(asked, ranked, card)
@@ -78,6 +80,18 @@ class RankingService:
         for name, count in zip(ranked.features.names, counts, strict=True):
             if count:
                 defaulted[name] = defaulted.get(name, 0) + count
+
+    async def _ranked(self, ranker: Ranker, ranking: Ranking, deadline: Deadline) -> Ranked:
+        """On a thread; the usual list on the loop where it is alone: handing it over costs as much."""
+        self._under_way += 1
+        try:
+            await asyncio.sleep(0)  # What arrived together with it is under way, too, by then.
+            if self._under_way == 1 and len(ranking.keys) <= CHUNK_ROWS:
+                return ranker.rank(ranking, deadline)
+            work = partial(ranker.rank, ranking, deadline)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._under_way -= 1
 
     async def list_models(
         self, request: public.ListModelsRequest, call: Call

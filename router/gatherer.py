@@ -49,6 +49,13 @@ class Gatherer:
 
     async def search(self, block: QueryBlock) -> BlockOutcome:
         """Answer a block by its deadline with what there is. Raises Overloaded, DeadlineSpent."""
+        return await self.begin(block)
+
+    def begin(self, block: QueryBlock) -> "asyncio.Future[BlockOutcome]":
+        """The answer to come; where it may be sent, the block is on its way on return.
+
+        Raises Overloaded, DeadlineSpent; so may the answer. Cancel it where nobody waits any more.
+        """
         block.deadline.require_time_left()
         if self.waiting_rows + len(block.queries) > _WAITING_ROWS_MAX:
             raise Overloaded(f"{_WAITING_ROWS_MAX} queries wait for a node: come back later")
@@ -64,7 +71,7 @@ class Gatherer:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
             self._watch_late()
-        return await waiting.outcome
+        return waiting.outcome
 
     @property
     def batches_out(self) -> int:

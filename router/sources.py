@@ -72,15 +72,15 @@ class Sources:
         """Ask every source that has something to go by."""
         began_s, pipeline = time.monotonic(), wish.pipeline
         found = Found(parts={source.name: _nothing(source) for source in pipeline.sources})
-        async with asyncio.TaskGroup() as group:
-            if taste.embedding is not None and pipeline.index.quota:
-                search = self._search(found, wish, taste, _part(pipeline.index, deadline))
-                group.create_task(search, name="search-index")
-                # Nodes search while tables are looked at here: a turn of the loop for the search to be
-                # sent for, and one for the writers of the streams to send it.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+        searching = self._begin_search(found, wish, taste, deadline)
+        try:
+            # Nodes search while tables are looked at here.
             await self._look_into_tables(found, wish, taste, tables, deadline)
+            if searching is not None:
+                await self._take_search(found, pipeline.index, searching)
+        finally:
+            if searching is not None:
+                searching.cancel()
         found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
         return found
 
@@ -100,23 +100,39 @@ class Sources:
             except DeadlineSpent as error:
                 found.failures[source.name] = error
 
-    async def _search(self, found: Found, wish: Wish, taste: Taste, deadline: Deadline) -> None:
-        """Fill in what the index found, or why it found nothing."""
+    def _begin_search(
+        self, found: Found, wish: Wish, taste: Taste, deadline: Deadline
+    ) -> "asyncio.Future[BlockOutcome] | None":
+        """Ask the index, where it is to be asked and can be."""
         source = wish.pipeline.index
-        assert taste.embedding is not None
+        if taste.embedding is None or not source.quota:
+            return None
         block = QueryBlock(
             group=Group(wish.release.name, 0, False),
             queries=taste.embedding,
             item_count=_quota(source, wish),
             excluded=(taste.excluded,) if len(taste.excluded) else (),
-            deadline=deadline,
+            deadline=_part(source, deadline),
         )
         try:
-            outcome = await self._gatherer.search(block)
+            return self._gatherer.begin(block)
         except RangefinderError as error:
-            found.failures[source.name] = error
-            missed = ShardResult(None, error.reason)
-            found.results = {shard.name: missed for shard in self._map.serving_shards}
+            self._fail_search(found, source, error)
+            return None
+
+    def _fail_search(self, found: Found, source: Source, error: RangefinderError) -> None:
+        found.failures[source.name] = error
+        missed = ShardResult(None, error.reason)
+        found.results = {shard.name: missed for shard in self._map.serving_shards}
+
+    async def _take_search(
+        self, found: Found, source: Source, searching: "asyncio.Future[BlockOutcome]"
+    ) -> None:
+        """Fill in what the index found, or why it found nothing."""
+        try:
+            outcome = await searching
+        except RangefinderError as error:
+            self._fail_search(found, source, error)
             return
         found.parts[source.name] = _proposals(outcome, source)
         found.texts, found.results = outcome.texts, outcome.results

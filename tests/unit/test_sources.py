@@ -54,8 +54,13 @@ class FakeGatherer:
         self.error, self.missed = error, missed
         self.blocks: list[QueryBlock] = []
 
-    async def search(self, block: QueryBlock) -> BlockOutcome:
+    def begin(self, block: QueryBlock) -> "asyncio.Future[BlockOutcome]":
         self.blocks.append(block)
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(self._outcome())
+        return answer
+
+    def _outcome(self) -> BlockOutcome:
         if self.error is not None:
             raise self.error
         keys = np.array([[] if self.missed else [3, 5]], np.uint64)
