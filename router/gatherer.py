@@ -64,7 +64,11 @@ class Gatherer:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
             self._watch_late()
-        return await waiting.outcome
+        try:
+            return await waiting.outcome
+        except asyncio.CancelledError:
+            self._on_left()
+            raise
 
     @property
     def batches_out(self) -> int:
@@ -167,6 +171,18 @@ class Gatherer:
             self.dispatch.record_silence(batch, time.monotonic())
             self._arm_expiry(batch, remaining)
             return
+        self._drop(batch)
+
+    def _on_left(self) -> None:
+        """A caller has gone: drop the batches that nobody waits for any more, be they searched or not.
+
+        It looks for them, so that callers who stay need not be remembered for it.
+        """
+        for batch in list(self._batches):
+            if all(each.outcome.done() for each in batch.waiting):
+                self._drop(batch)
+
+    def _drop(self, batch: Batch) -> None:
         self._forget(batch)
         self.dispatch.expire(batch)
         self._send_next()

@@ -35,8 +35,7 @@ class _InFlight:
     """The batches of one stream."""
 
     permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX))
-    batch_ids: set[int] = field(default_factory=set)
-    cancelled: set[int] = field(default_factory=set)
+    tasks: "dict[int, asyncio.Task[None]]" = field(default_factory=dict)  # By id of the batch.
 
 
 class RetrieveStreams:
@@ -67,10 +66,8 @@ class RetrieveStreams:
 
     async def _read(self, stream: PublicStream, in_flight: _InFlight, group: asyncio.TaskGroup) -> None:
         async for request in stream:
-            if request.cancel and request.batch_id in in_flight.batch_ids:
-                # The answer is dropped; what the nodes already do for it is not undone.
-                in_flight.cancelled.add(request.batch_id)
             if request.cancel:
+                await _cancel(in_flight, request.batch_id)
                 await _refuse_more_than_cancel(stream, request)
                 continue
             allowed_s = request.time_allowed_ms / 1000 or self.default_time_s
@@ -81,12 +78,12 @@ class RetrieveStreams:
                 draining = Draining("this router is draining: ask another")
                 await stream.write(_failed(request.batch_id, draining))
                 raise
-            is_new = request.batch_id not in in_flight.batch_ids
+            is_new = request.batch_id not in in_flight.tasks
             work = self._answer_new if is_new else self._refuse_repeated
-            in_flight.batch_ids.add(request.batch_id)
-            group.create_task(
+            task = group.create_task(
                 work(stream, in_flight, request, deadline), name=f"batch-{request.batch_id}"
             )
+            in_flight.tasks.setdefault(request.batch_id, task)
 
     async def _answer_new(
         self,
@@ -96,13 +93,12 @@ class RetrieveStreams:
         deadline: Deadline,
     ) -> None:
         try:
-            response = await self._response(request, deadline)
-            is_wanted = request.batch_id not in in_flight.cancelled
-            # Before the answer leaves: whoever has it may use the id again at once.
-            in_flight.cancelled.discard(request.batch_id)
-            in_flight.batch_ids.discard(request.batch_id)
-            if is_wanted:
-                await stream.write(response)
+            try:
+                response = await self._response(request, deadline)
+            finally:
+                # Before the answer leaves: whoever has it may use the id again at once.
+                del in_flight.tasks[request.batch_id]
+            await stream.write(response)
         finally:
             in_flight.permits.release()
 
@@ -143,6 +139,13 @@ class RetrieveStreams:
             return await self._run_batch(batch, deadline)
         finally:
             self._line.leave(arrived_s)
+
+
+async def _cancel(in_flight: _InFlight, batch_id: int) -> None:
+    """Stop the work of a batch, if it is not answered yet; its nodes are told."""
+    await asyncio.sleep(0)  # It has begun by then: what never began would keep its place.
+    if task := in_flight.tasks.get(batch_id):
+        task.cancel()
 
 
 async def _refuse_more_than_cancel(stream: PublicStream, request: public.RetrieveStreamRequest) -> None:
