@@ -1,7 +1,7 @@
 """RetrieveStream: batches over one long-lived call, answered as they are ready.
 
 A batch that fails does not end the stream. Of the batches of a stream at most 64 are under way; then
-it is not read, and gRPC's flow control holds the caller.
+it is not read, and gRPC's flow control holds the caller. Who waits is told at its own deadline.
 """
 
 import asyncio
@@ -14,7 +14,14 @@ from rangefinder.edge.admission import CallLine
 from rangefinder.edge.obeyed import refuse_unsupported
 from rangefinder.edge.service import DEADLINE_S_MAX, Stream
 from rangefinder.edge.status import code_of
-from rangefinder.errors import Draining, Internal, InvalidRequest, Overloaded, RangefinderError
+from rangefinder.errors import (
+    DeadlineSpent,
+    Draining,
+    Internal,
+    InvalidRequest,
+    Overloaded,
+    RangefinderError,
+)
 from rangefinder.internal.v1.packed_pb2 import (
     PackedBatchFailure,
     PackedRetrieveBatchResponse,
@@ -73,7 +80,10 @@ class RetrieveStreams:
             allowed_s = request.time_allowed_ms / 1000 or self.default_time_s
             deadline = Deadline.after(min(allowed_s, DEADLINE_S_MAX), time.monotonic)
             try:
-                await in_flight.permits.acquire()
+                await _enter(in_flight, deadline)
+            except DeadlineSpent as error:
+                await stream.write(_failed(request.batch_id, error))
+                continue
             except asyncio.CancelledError:  # What was read is answered, be it with this.
                 draining = Draining("this router is draining: ask another")
                 await stream.write(_failed(request.batch_id, draining))
@@ -139,6 +149,19 @@ class RetrieveStreams:
             return await self._run_batch(batch, deadline)
         finally:
             self._line.leave(arrived_s)
+
+
+async def _enter(in_flight: _InFlight, deadline: Deadline) -> None:
+    """Take one of the places of a stream. Raises DeadlineSpent where none was free in time."""
+    if not in_flight.permits.locked():
+        await in_flight.permits.acquire()
+        return
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            await in_flight.permits.acquire()
+    except TimeoutError:
+        why = f"the time was up while {BATCHES_IN_FLIGHT_MAX} batches of the stream were under way"
+        raise DeadlineSpent(why) from None
 
 
 async def _cancel(in_flight: _InFlight, batch_id: int) -> None:
