@@ -9,7 +9,7 @@ answers slower and cheaper at once, and where there is time for that, the limit 
 
 from collections import deque
 from enum import Enum, auto
-from math import sqrt
+from math import inf, sqrt
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -150,6 +150,19 @@ class Line(Generic[T]):
     def _has_time(self, allowed_s: float) -> bool:
         calls = self.running + len(self._waiting) + 1
         return calls <= self.limit.calls_max and calls * self._gap_s * _PATIENCE <= allowed_s
+
+    @property
+    def next_end_s(self) -> float:
+        """The first deadline of those that wait."""
+        return min((ends_at_s for ends_at_s, _, _ in self._waiting), default=inf)
+
+    def expire(self, now_s: float) -> list[T]:
+        """Calls whose time is up leave the line; returns them."""
+        expired = [each for each in self._waiting if each[0] <= now_s]
+        self._waiting = deque(each for each in self._waiting if each[0] > now_s)
+        for _, arrived_s, _ in expired:
+            self.limit.record(now_s, now_s - arrived_s, self.running + len(self._waiting))
+        return [call for _, _, call in expired]
 
     def drop(self, call: T) -> None:
         """A call that waits has gone."""

@@ -24,6 +24,9 @@ class Attempts:
         self._under_way: set[int] = set()
         self._missing: set[str] = set()  # Shards that were asked for and have no answer yet.
 
+    def __len__(self) -> int:
+        return len(self._by_number)
+
     def __getitem__(self, number: int) -> Attempt:
         return self._by_number[number]
 
@@ -50,6 +53,11 @@ class Attempts:
     def owed(self, number: int) -> list[str]:
         """Shards of a message that nobody has answered."""
         return [shard for shard in self._by_number[number].shards if shard in self._missing]
+
+    def last_asked(self, number: int) -> list[str]:
+        """Shards that a message owes, and that nobody was asked for after it who may still answer."""
+        later = [self._by_number[each].shards for each in self._under_way if each > number]
+        return [name for name in self.owed(number) if not any(name in shards for shards in later)]
 
     def tried_for(self, shards: Collection[str]) -> list[str]:
         """Nodes that were asked for any of the shards, whatever became of it."""

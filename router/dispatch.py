@@ -6,7 +6,7 @@ links, the clock and the timers. A batch whose shards have one replica each need
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from rangefinder.cluster_map import ClusterMap
@@ -48,7 +48,8 @@ class Dispatch:
             batch.results[name] = ShardResult(None, ReplicaUnavailable.reason)
         self._ask(batch, choice, batch.sent_s)
         if not self._replicas.are_single:
-            self._watch(batch, batch.sent_s)
+            self.budget.record_queries(batch.sent_s, len(batch.attempts) * batch.query_count)
+            self._watch(batch, 0, batch.sent_s)
 
     def expire(self, batch: Batch) -> None:
         """Nobody waits any more: tell the nodes that have not answered, and note who says nothing."""
@@ -80,15 +81,13 @@ class Dispatch:
             on_reply = partial(self._on_reply, batch, number)
             batch.search_ids[number] = link.search(batch.content, shards, on_reply)
 
-    def _watch(self, batch: Batch, now_s: float) -> None:
-        """Look at each node again when most of its answers are there."""
+    def _watch(self, batch: Batch, first: int, now_s: float) -> None:
+        """Look at the nodes of messages from `first` on when most of their answers are there."""
         loop, left_s = asyncio.get_running_loop(), batch.first_end_s - now_s
-        sent = batch.attempts.under_way
-        self.budget.record_queries(now_s, len(sent) * batch.query_count)
         if left_s < _WATCHED_S_MIN:
             return
         p95_s = self._replicas.p95_s(now_s)
-        for number in sent:
+        for number in range(first, len(batch.attempts)):
             attempt = batch.attempts[number]
             delay_s = self._replicas.hedge_delay_s(attempt.node, attempt.shards, left_s, p95_s)
             batch.timers[number] = loop.call_later(delay_s, self._on_late, batch, number)
@@ -96,29 +95,47 @@ class Dispatch:
     def _on_late(self, batch: Batch, number: int) -> None:
         """Ask others for what a node still owes, too; or instead, where it has long said nothing."""
         attempts, now_s = batch.attempts, time.monotonic()
+        batch.timers.pop(number, None)
         if batch.is_resolved or number not in attempts.under_way:
             return
-        attempt, owed = attempts[number], attempts.owed(number)
-        link, waited_s = self._links[attempt.node], now_s - attempt.sent_s
-        link.pace.record_waiting(now_s, waited_s, attempt.ahead)
+        attempt = attempts[number]
+        waited_s = now_s - attempt.sent_s
+        self._links[attempt.node].pace.record_waiting(now_s, waited_s, attempt.ahead)
+        owed = attempts.last_asked(number)
+        left = self._ask_others(batch, owed, number, now_s) if owed else owed
+        if self._replicas.are_there_others(left, attempts.tried_for(left)):
+            self._look_again(batch, number, now_s)
+
+    def _ask_others(self, batch: Batch, owed: list[str], number: int, now_s: float) -> Sequence[str]:
+        """Hedge, or replace, the message that owes some shards; returns those that nobody can take."""
+        attempts, attempt = batch.attempts, batch.attempts[number]
         choice = self._replicas.choose_again(owed, attempts.tried_for(owed), now_s)
         coverable = [name for names in choice.shards_of_node.values() for name in names]
         if not coverable:
-            return
-        cost = queries_of(coverable, attempt.shards, batch.query_count)
-        allowed_s = batch.first_end_s - attempt.sent_s
-        is_silent = link.last_heard_s < attempt.sent_s
+            return owed
+        is_silent = self._links[attempt.node].last_heard_s < attempt.sent_s
+        waited_s, allowed_s = now_s - attempt.sent_s, batch.first_end_s - attempt.sent_s
         take = (
             self.budget.take_retry
             if is_given_up(waited_s, allowed_s, is_silent=is_silent)
             else self.budget.take_hedge
         )
-        if take(cost):
-            self._ask(batch, choice, now_s)
-        else:
-            again_s = look_again_s(waited_s, allowed_s)
-            loop = asyncio.get_running_loop()
-            batch.timers[number] = loop.call_later(again_s, self._on_late, batch, number)
+        if not take(queries_of(coverable, attempt.shards, batch.query_count)):
+            return owed
+        self._ask_more(batch, choice, now_s)
+        return choice.unavailable
+
+    def _ask_more(self, batch: Batch, choice: Choice, now_s: float) -> None:
+        """Send hedges or retries, which may be late themselves."""
+        first = len(batch.attempts)
+        self._ask(batch, choice, now_s)
+        self._watch(batch, first, now_s)
+
+    def _look_again(self, batch: Batch, number: int, now_s: float) -> None:
+        sent_s = batch.attempts[number].sent_s
+        again_s = look_again_s(now_s - sent_s, batch.first_end_s - sent_s)
+        loop = asyncio.get_running_loop()
+        batch.timers[number] = loop.call_later(again_s, self._on_late, batch, number)
 
     def _on_reply(self, batch: Batch, number: int, answer: NodeAnswer | RangefinderError) -> None:
         """A node has answered, or failed; maybe after others did in its place."""
@@ -164,14 +181,27 @@ class Dispatch:
             link.health.record_lost(attempt.sent_s)
 
     def _take_failure(self, batch: Batch, number: int, error: RangefinderError) -> None:
-        """Ask others instead, where nobody else is asked already."""
+        """Ask others instead, where nobody was asked since the node that failed."""
         attempts, attempt, now_s = batch.attempts, batch.attempts[number], time.monotonic()
         if error.status == ReplicaUnavailable.status or isinstance(error, Internal):
             self._links[attempt.node].health.record_failure(now_s)
         shards = attempts.give_up(number)
-        if shards and not batch.is_resolved and may_retry(error, batch.ends_at_s - now_s):
-            choice = self._replicas.choose_again(shards, attempts.tried_for(shards), now_s)
-            cost = queries_of(shards, attempt.shards, batch.query_count)
-            if choice.shards_of_node and self.budget.take_retry(cost):
-                self._ask(batch, choice, now_s)
+        if not batch.is_resolved and may_retry(error, batch.ends_at_s - now_s):
+            self._retry(batch, number, now_s)
         batch.record(dict.fromkeys(shards, ShardResult(None, error.reason)))
+
+    def _retry(self, batch: Batch, number: int, now_s: float) -> None:
+        """Ask others for what a node could not take; else look again at who was asked before it."""
+        attempts, attempt = batch.attempts, batch.attempts[number]
+        shards = attempts.last_asked(number)
+        tried = attempts.tried_for(shards)
+        if not self._replicas.are_there_others(shards, tried):
+            return
+        choice = self._replicas.choose_again(shards, tried, now_s)
+        cost = queries_of(shards, attempt.shards, batch.query_count)
+        if choice.shards_of_node and self.budget.take_retry(cost):
+            self._ask_more(batch, choice, now_s)
+            return
+        for earlier in attempts.under_way:
+            if earlier not in batch.timers and attempts.last_asked(earlier):
+                self._look_again(batch, earlier, now_s)

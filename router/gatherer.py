@@ -49,12 +49,16 @@ class Gatherer:
 
     async def search(self, block: QueryBlock) -> BlockOutcome:
         """Answer a block by its deadline with what there is. Raises Overloaded, DeadlineSpent."""
-        return await self.begin(block)
+        searching = self.begin(block)
+        try:
+            return await searching
+        finally:
+            self.leave(searching)
 
     def begin(self, block: QueryBlock) -> "asyncio.Future[BlockOutcome]":
         """The answer to come; where it may be sent, the block is on its way on return.
 
-        Raises Overloaded, DeadlineSpent; so may the answer. Cancel it where nobody waits any more.
+        Raises Overloaded, DeadlineSpent; so may the answer. Call leave() when done with it.
         """
         block.deadline.require_time_left()
         if self.waiting_rows + len(block.queries) > _WAITING_ROWS_MAX:
@@ -72,6 +76,11 @@ class Gatherer:
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
             self._watch_late()
         return waiting.outcome
+
+    def leave(self, searching: "asyncio.Future[BlockOutcome]") -> None:
+        """Whoever began a search waits no longer: what is not answered by now is dropped."""
+        if searching.cancel() or searching.cancelled():
+            self._on_left()
 
     @property
     def batches_out(self) -> int:
@@ -174,6 +183,18 @@ class Gatherer:
             self.dispatch.record_silence(batch, time.monotonic())
             self._arm_expiry(batch, remaining)
             return
+        self._drop(batch)
+
+    def _on_left(self) -> None:
+        """A caller has gone: drop the batches that nobody waits for any more, be they searched or not.
+
+        It looks for them, so that callers who stay need not be remembered for it.
+        """
+        for batch in list(self._batches):
+            if all(each.outcome.done() for each in batch.waiting):
+                self._drop(batch)
+
+    def _drop(self, batch: Batch) -> None:
         self._forget(batch)
         self.dispatch.expire(batch)
         self._send_next()

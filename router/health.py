@@ -90,7 +90,8 @@ class NodeHealth:
         if not self.is_ejected:
             return  # A new connection has taken it back already.
         if not succeeded:
-            self._eject(now_s)
+            # It is out longer each time that it was taken back too early; this time it was not.
+            self.probe_at_s = now_s + EJECTION_S
             return
         self.record_heard()
         self.failure_count = FAILURE_COUNT_MAX - 1

@@ -21,6 +21,9 @@ _OTHERS_FACTOR = 2.0
 # An answer that is ready at the last moment is late: so much is kept for its way, of little time less.
 _ANSWER_S, _ANSWER_SHARE_MAX = 0.005, 0.1
 
+# With less than this of its time left a node is looked at no more: many that are late cost looks.
+_NEAR_END_SHARE = 0.2
+
 _TIMER_S = 0.001  # So much too early may a timer be.
 
 RETRY_S_MIN = 0.002  # With less time left no node answers.
@@ -41,10 +44,15 @@ def node_time_s(left_s: float) -> float:
 
 
 def look_again_s(waited_s: float, allowed_s: float) -> float:
-    """How much longer to wait where the budget had no hedge to give: as long again, or to half-time."""
-    to_half_s = allowed_s / 2 - waited_s
-    longer_s = min(waited_s, to_half_s) if to_half_s > _timer_s(allowed_s) else waited_s
-    return max(longer_s, _TIMER_S)
+    """How much longer to wait where nobody could be asked, for want of budget or of a usable node.
+
+    As long again, or to half-time; then twice until half of what is left.
+    """
+    to_half_s, left_s = allowed_s / 2 - waited_s, allowed_s - waited_s
+    if to_half_s > _timer_s(allowed_s):
+        return max(min(waited_s, to_half_s), _TIMER_S)
+    is_near_end = left_s < allowed_s * _NEAR_END_SHARE
+    return max(waited_s if is_near_end else left_s / 2, _TIMER_S)
 
 
 def is_given_up(waited_s: float, allowed_s: float, *, is_silent: bool) -> bool:

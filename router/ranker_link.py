@@ -107,12 +107,14 @@ class RankerLink:
             await self._channel.close()
 
     async def _probe(self) -> None:
+        """Where it is not there, gRPC connects by itself: the probe goes out once it has."""
+        began_s = self._clock()
         try:
-            await self._list_models(b"", timeout=_PROBE_S_MAX)
+            await self._list_models(b"", timeout=_PROBE_S_MAX, wait_for_ready=True)
             succeeded = True
         except grpc.aio.AioRpcError:
             succeeded = False
-        self.health.record_probe(self._clock(), succeeded=succeeded)
+        self.health.record_probe(began_s, succeeded=succeeded)
         if succeeded:
             self._heard_s = self._clock()
             self._log.info("ranker_taken_back", ranker=self.address)

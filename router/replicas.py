@@ -1,7 +1,7 @@
 """Which node is asked for which shard, by what this router worker knows of the nodes now."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rangefinder.cluster_map import ClusterMap, Shard
 from router.choice import Choice, choose
@@ -52,6 +52,12 @@ class Replicas:
             costs, ejected = without(costs, tried), without(ejected, tried)
         numbers = [self._random.random() for _ in shards]
         return choose(shards, costs, numbers, shares=shares, ejected=ejected)
+
+    def are_there_others(self, names: Iterable[str], tried: Collection[str]) -> bool:
+        """Whether nodes hold any of the shards, be they usable now or not, that were not tried."""
+        return any(
+            replica.node not in tried for name in names for replica in self._shard_of[name].replicas
+        )
 
     def p95_s(self, now_s: float) -> dict[str, float]:
         """The 95th percentile of every usable node's answers."""

@@ -9,7 +9,7 @@ from rangefinder.cluster_map import ClusterMap
 from rangefinder.deadline import Deadline
 from rangefinder.edge.admission import CallLine
 from rangefinder.edge.channel import ANSWER_BYTES_MAX
-from rangefinder.edge.service import BidiStream, Call, Handler, Unary
+from rangefinder.edge.service import BidiStream, Call, Handler, Unary, ungrouped
 from rangefinder.errors import InvalidRequest
 from rangefinder.internal.v1.packed_pb2 import PackedRetrieveBatchResponse, PackedRetrieveResponse
 from rangefinder.merge import NO_SCORE
@@ -86,7 +86,10 @@ class RetrievalService:
         """Answer a batch, of a call or of a stream."""
         retrieval = batch_retrieval_of(request, self._map, deadline)
         blocks = _cut(retrieval.block, self._rows_max)
-        outcomes = await asyncio.gather(*(self._gatherer.search(block) for block in blocks))
+        if len(blocks) == 1:
+            outcomes = [await self._gatherer.search(blocks[0])]
+        else:
+            outcomes = await ungrouped(self._search_all(blocks))
         certificate = self._certify(retrieval, outcomes)
         found = [outcome.hits.scores > NO_SCORE for outcome in outcomes]
         keys = [outcome.hits.keys[here] for outcome, here in zip(outcomes, found, strict=True)]
@@ -103,6 +106,14 @@ class RetrievalService:
                 "item_count", "the answer exceeds 4 MiB: send fewer queries, or ask for less"
             )
         return response
+
+    async def _search_all(self, blocks: list[QueryBlock]) -> list[BlockOutcome]:
+        """Search the parts of one request; where one is refused, the others are dropped."""
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(self._gatherer.search(block), name="search-part") for block in blocks
+            ]
+        return [part.result() for part in parts]
 
     def count_missed(self, coverage: Coverage) -> None:
         """Count a partial answer, of whichever RPC."""

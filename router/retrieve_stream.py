@@ -1,7 +1,7 @@
 """RetrieveStream: batches over one long-lived call, answered as they are ready.
 
 A batch that fails does not end the stream. Of the batches of a stream at most 64 are under way; then
-it is not read, and gRPC's flow control holds the caller.
+it is not read, and gRPC's flow control holds the caller. Who waits is told at its own deadline.
 """
 
 import asyncio
@@ -14,7 +14,14 @@ from rangefinder.edge.admission import CallLine
 from rangefinder.edge.obeyed import refuse_unsupported
 from rangefinder.edge.service import DEADLINE_S_MAX, Stream
 from rangefinder.edge.status import code_of
-from rangefinder.errors import Draining, Internal, InvalidRequest, Overloaded, RangefinderError
+from rangefinder.errors import (
+    DeadlineSpent,
+    Draining,
+    Internal,
+    InvalidRequest,
+    Overloaded,
+    RangefinderError,
+)
 from rangefinder.internal.v1.packed_pb2 import (
     PackedBatchFailure,
     PackedRetrieveBatchResponse,
@@ -35,8 +42,7 @@ class _InFlight:
     """The batches of one stream."""
 
     permits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BATCHES_IN_FLIGHT_MAX))
-    batch_ids: set[int] = field(default_factory=set)
-    cancelled: set[int] = field(default_factory=set)
+    tasks: "dict[int, asyncio.Task[None]]" = field(default_factory=dict)  # By id of the batch.
 
 
 class RetrieveStreams:
@@ -67,26 +73,27 @@ class RetrieveStreams:
 
     async def _read(self, stream: PublicStream, in_flight: _InFlight, group: asyncio.TaskGroup) -> None:
         async for request in stream:
-            if request.cancel and request.batch_id in in_flight.batch_ids:
-                # The answer is dropped; what the nodes already do for it is not undone.
-                in_flight.cancelled.add(request.batch_id)
             if request.cancel:
+                await _cancel(in_flight, request.batch_id)
                 await _refuse_more_than_cancel(stream, request)
                 continue
             allowed_s = request.time_allowed_ms / 1000 or self.default_time_s
             deadline = Deadline.after(min(allowed_s, DEADLINE_S_MAX), time.monotonic)
             try:
-                await in_flight.permits.acquire()
+                await _enter(in_flight, deadline)
+            except DeadlineSpent as error:
+                await stream.write(_failed(request.batch_id, error))
+                continue
             except asyncio.CancelledError:  # What was read is answered, be it with this.
                 draining = Draining("this router is draining: ask another")
                 await stream.write(_failed(request.batch_id, draining))
                 raise
-            is_new = request.batch_id not in in_flight.batch_ids
+            is_new = request.batch_id not in in_flight.tasks
             work = self._answer_new if is_new else self._refuse_repeated
-            in_flight.batch_ids.add(request.batch_id)
-            group.create_task(
+            task = group.create_task(
                 work(stream, in_flight, request, deadline), name=f"batch-{request.batch_id}"
             )
+            in_flight.tasks.setdefault(request.batch_id, task)
 
     async def _answer_new(
         self,
@@ -96,13 +103,12 @@ class RetrieveStreams:
         deadline: Deadline,
     ) -> None:
         try:
-            response = await self._response(request, deadline)
-            is_wanted = request.batch_id not in in_flight.cancelled
-            # Before the answer leaves: whoever has it may use the id again at once.
-            in_flight.cancelled.discard(request.batch_id)
-            in_flight.batch_ids.discard(request.batch_id)
-            if is_wanted:
-                await stream.write(response)
+            try:
+                response = await self._response(request, deadline)
+            finally:
+                # Before the answer leaves: whoever has it may use the id again at once.
+                del in_flight.tasks[request.batch_id]
+            await stream.write(response)
         finally:
             in_flight.permits.release()
 
@@ -143,6 +149,26 @@ class RetrieveStreams:
             return await self._run_batch(batch, deadline)
         finally:
             self._line.leave(arrived_s)
+
+
+async def _enter(in_flight: _InFlight, deadline: Deadline) -> None:
+    """Take one of the places of a stream. Raises DeadlineSpent where none was free in time."""
+    if not in_flight.permits.locked():
+        await in_flight.permits.acquire()
+        return
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            await in_flight.permits.acquire()
+    except TimeoutError:
+        why = f"the time was up while {BATCHES_IN_FLIGHT_MAX} batches of the stream were under way"
+        raise DeadlineSpent(why) from None
+
+
+async def _cancel(in_flight: _InFlight, batch_id: int) -> None:
+    """Stop the work of a batch, if it is not answered yet; its nodes are told."""
+    await asyncio.sleep(0)  # It has begun by then: what never began would keep its place.
+    if task := in_flight.tasks.get(batch_id):
+        task.cancel()
 
 
 async def _refuse_more_than_cancel(stream: PublicStream, request: public.RetrieveStreamRequest) -> None:

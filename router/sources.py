@@ -80,7 +80,7 @@ class Sources:
                 await self._take_search(found, pipeline.index, searching)
         finally:
             if searching is not None:
-                searching.cancel()
+                self._gatherer.leave(searching)
         found.retrieval_s = time.monotonic() - began_s - found.queue_s - found.merge_s
         return found
 

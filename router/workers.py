@@ -1,11 +1,13 @@
 """The workers of a router: processes that accept connections at one port, watched over by this one.
 
 A worker listens from when it is READY until it drains, so that no connection meets one that cannot
-answer. On SIGHUP each is replaced: its successor is READY before it is told to end.
+answer; one that hangs is killed and started again. On SIGHUP each is replaced: its successor is READY
+before it is told to end.
 """
 
 import asyncio
 import sys
+from collections import Counter
 from dataclasses import dataclass
 
 from rangefinder.process import until_stopped, when_restart_asked
@@ -13,8 +15,9 @@ from rangefinder.shared_port import held_port
 from rangefinder.supervised import ProcessFailed, Supervised
 from rangefinder.telemetry.gathered import serve_gathered
 from rangefinder.telemetry.logs import Log, get_log
+from rangefinder.telemetry.metrics import Counts
 from router.config import RouterConfig
-from router.worker_launcher import WorkerLauncher
+from router.worker_launcher import SILENT_S_MAX, WorkerLauncher
 
 # Reading tables and connecting to nodes takes a second or two; a successor that needs more is given up.
 _READY_S_MAX = 60.0
@@ -30,7 +33,13 @@ async def supervise(config: RouterConfig, has_lifeline: bool) -> int:
     """
     with held_port(config.listen) as address:
         crew = Crew(config, address)
-        serve_gathered(config.metrics, crew.metrics_addresses)
+        killed = Counts(
+            "rangefinder_workers_killed",
+            "Workers that were killed because they hung.",
+            "worker",
+            lambda: crew.killed,
+        )
+        serve_gathered(config.metrics, crew.metrics_addresses, killed)
         get_log().info("router_started", address=address, workers=config.workers)
         stopped = asyncio.create_task(until_stopped(lifeline=has_lifeline), name="until-stopped")
         running = asyncio.create_task(crew.run(), name="crew")
@@ -58,6 +67,7 @@ class Crew:
     def __init__(self, config: RouterConfig, address: str) -> None:
         self._config, self._address = config, address
         self._workers: list[_Worker] = []
+        self.killed: Counter[str] = Counter()  # Those that hung, by name.
         self._replace_asked = asyncio.Event()
         self._log: Log = get_log()
 
@@ -99,7 +109,8 @@ class Crew:
         self._log.info("router_ready", workers=len(self._workers))
 
     def _start(self, number: int) -> _Worker:
-        launcher = WorkerLauncher(f"{self._config.name}/{number}", self._address, sys.argv[1:])
+        name = f"{self._config.name}/{number}"
+        launcher = WorkerLauncher(name, self._address, sys.argv[1:], self._on_silent)
         supervised = Supervised(
             name=launcher.name,
             launcher=launcher,
@@ -110,6 +121,10 @@ class Crew:
         worker = _Worker(launcher=launcher, supervised=supervised, running=running)
         self._workers.append(worker)
         return worker
+
+    def _on_silent(self, name: str) -> None:
+        self._log.error("worker_silent", worker=name, seconds=SILENT_S_MAX)
+        self.killed[name] += 1
 
     def _tell(self, text: str) -> None:
         self._log.warning("worker_ended", why=text)

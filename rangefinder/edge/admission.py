@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from rangefinder.concurrency_limit import ConcurrencyLimit, Line, Place
 from rangefinder.errors import DeadlineSpent, Overloaded
 
 # Long-lived calls hold no work by themselves, but memory, and they must not take the places of others.
 STREAMS_MAX = 256
+
+_EXPIRY_S_MIN = 0.001  # A timer may be early by less, and looks at the line for nothing.
 
 
 class Places:
@@ -42,6 +45,9 @@ class CallLine:
 
     def __init__(self, limit: ConcurrencyLimit) -> None:
         self._line: Line[asyncio.Future[None]] = Line(limit)
+        # One timer for all that wait: calls mostly have like times, so it is seldom set.
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at_s = 0.0
 
     @property
     def limit(self) -> int:
@@ -63,6 +69,7 @@ class CallLine:
             case Place.RUNS:
                 return
             case Place.WAITS:
+                self._watch(ends_at_s)
                 await self._turn_of(turn, now_s)
             case Place.REFUSED:
                 retry_after_ms = int(self._line.limit.retry_after_s * 1000)
@@ -89,9 +96,29 @@ class CallLine:
                     places += 1
                 else:
                     turn.set_result(None)
-            for turn in expired:
-                if not turn.done():
-                    turn.set_exception(DeadlineSpent("the time was up before the call could begin"))
+            _tell_expired(expired)
+
+    def _watch(self, ends_at_s: float) -> None:
+        """Look at the line no later than when the time of one that waits is up."""
+        if self._expiry is not None:
+            if self._expires_at_s <= ends_at_s:
+                return
+            self._expiry.cancel()
+        left_s = max(ends_at_s - time.monotonic(), _EXPIRY_S_MIN)
+        self._expires_at_s = ends_at_s
+        self._expiry = asyncio.get_running_loop().call_later(left_s, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        _tell_expired(self._line.expire(time.monotonic()))
+        if self._line.waiting:
+            self._watch(self._line.next_end_s)
+
+
+def _tell_expired(turns: "Iterable[asyncio.Future[None]]") -> None:
+    for turn in turns:
+        if not turn.done():
+            turn.set_exception(DeadlineSpent("the time was up before the call could begin"))
 
 
 class Admission:

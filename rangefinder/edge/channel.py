@@ -13,11 +13,11 @@ Options = Sequence[tuple[str, int | str]]
 _COMMON: Options = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
-    # A node that restarts is found again at once, not after gRPC's own two minutes.
+    # A process that restarts is found again within a second or so, not after gRPC's two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # This also bounds a connection attempt: a busy host may take its time to answer.
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # No wait, but the bound of an attempt to connect: a busy host may take its time to answer.
     ("grpc.min_reconnect_backoff_ms", 2_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
     # Error details with a certificate exceed the default of 8 KiB.
     ("grpc.max_metadata_size", 32 << 10),
 )

@@ -1,6 +1,7 @@
 """A gRPC server of ours: services, health, reflection, drain. Only this file knows those add-ons."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,14 +82,16 @@ class Server:
         """Stop being ready, serve on for announce_s, send callers elsewhere, and stop.
 
         Connections are told to end (GOAWAY) and none is accepted any more; calls under way end by
-        themselves for at most grace_s.
+        themselves for at most grace_s, of which say_goodbye may take some.
         """
         await self.set_ready(False)
         await asyncio.sleep(announce_s)
+        ends_at_s = time.monotonic() + grace_s
         await say_goodbye()
-        goodbye = asyncio.create_task(self.server.stop(grace_s), name="goodbye")
+        left_s = max(ends_at_s - time.monotonic(), 0.0)
+        goodbye = asyncio.create_task(self.server.stop(left_s), name="goodbye")
         try:
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(left_s):
                 await self.admission.wait_idle()
         except TimeoutError:
             pass  # What is left is cut off: it had its time.

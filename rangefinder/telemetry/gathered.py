@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from rangefinder.telemetry.metrics import serve_collector
+from rangefinder.telemetry.metrics import serve_collectors
 
 _READ_S_MAX = 1.0
 
@@ -19,9 +19,14 @@ _READ_S_MAX = 1.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def serve_gathered(address: str | None, sources: Callable[[], Mapping[str, str]]) -> None:
-    """Answer /metrics at host:port from processes that have theirs at host:port, by name."""
-    serve_collector(address, _Gathered(sources))
+def serve_gathered(
+    address: str | None, sources: Callable[[], Mapping[str, str]], *own: Collector
+) -> None:
+    """Answer /metrics at host:port from processes that have theirs at host:port, by name.
+
+    own: what is known of them here.
+    """
+    serve_collectors(address, _Gathered(sources), *own)
 
 
 def read_samples(address: str, name: str) -> list[float]:

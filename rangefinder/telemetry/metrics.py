@@ -37,7 +37,7 @@ class RpcMetrics:
         child.observe(seconds)
 
 
-class _Counts(Collector):
+class Counts(Collector):
     """Counters as a mapping that grows: an increment of the library's takes 2 us."""
 
     def __init__(
@@ -68,7 +68,7 @@ class ProcessMetrics:
         self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, int]]
     ) -> None:
         """Counts by label that are kept elsewhere, and read when they are asked for."""
-        self._registry.register(_Counts(f"rangefinder_{name}", help_text, label, read))
+        self._registry.register(Counts(f"rangefinder_{name}", help_text, label, read))
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A value read when it is asked for."""
@@ -88,10 +88,11 @@ class ProcessMetrics:
         return _serve(address, self._registry)
 
 
-def serve_collector(address: str | None, collector: Collector) -> int:
-    """Answer /metrics at host:port with what a collector finds when it is asked."""
+def serve_collectors(address: str | None, *collectors: Collector) -> int:
+    """Answer /metrics at host:port with what collectors find when they are asked."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     return _serve(address, registry)
 
 

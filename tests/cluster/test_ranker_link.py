@@ -10,7 +10,13 @@ import pytest
 
 from rangefinder.candidates import INDEX, Proposals, merge_candidates
 from rangefinder.cluster_map import Release
-from rangefinder.errors import DeadlineSpent, InvalidRanking, Overloaded, RangefinderError
+from rangefinder.errors import (
+    DeadlineSpent,
+    InvalidRanking,
+    Overloaded,
+    RangefinderError,
+    RankerUnavailable,
+)
 from rangefinder.keys import IdKind, keys_of_integers
 from rangefinder.metric import Metric
 from router.health import EJECTION_S, FAILURE_COUNT_MAX, SILENCE_S
@@ -132,3 +138,21 @@ async def test_one_that_talks_nonsense_is_probed_and_taken_back() -> None:
         assert await both.outcome() is None
         assert both.link.health.failure_count == 0
         assert both.link.in_flight == 0
+
+
+@pytest.mark.parametrize("gone_s", [2.5, 6.1])
+async def test_one_that_was_restarted_is_asked_again_within_two_seconds(gone_s: float) -> None:
+    """However long it was gone: neither probes nor gRPC's attempts to connect become rare."""
+    async with scripted_ranker() as ranker:
+        link = RankerLink(ranker.address, IdKind.INTEGER)
+        await link.rank(order(), 5.0)
+    watching = asyncio.create_task(link.watch(), name="watch")
+    while link.is_usable:
+        with pytest.raises(RankerUnavailable):
+            await link.rank(order(), 5.0)
+    await asyncio.sleep(gone_s)
+    async with scripted_ranker(ranker.port):
+        await until(lambda: link.is_usable, within_s=2, what="the ranker is taken back")
+        await link.rank(order(), 5.0)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

@@ -208,6 +208,28 @@ async def test_a_router_that_does_not_read_harms_nobody(served: Served) -> None:
     assert set(range(1, 1_001)) == {answer.search_id for answer in answers}
 
 
+async def test_what_is_cancelled_is_not_searched(served: Served) -> None:
+    """Of many searches that are dropped at once, the node does those that threads had begun."""
+    node = psutil.Process(served.cluster.pid("node-0"))
+    large = changed(served.batch, exact=True, query_count=200)
+    large.queries, large.item_counts[:] = served.batch.queries * 200, [10] * 200
+    spent_s = []
+    async with served.connection() as router:
+        for search_count, dropped_count in ((20, 0), (20, 20)):
+            began_s = node.cpu_times().user
+            for search_id in range(1, search_count + 1):
+                router.ask(served.request(search_id, large))
+            for search_id in range(1, dropped_count + 1):
+                router.ask(SearchRequest(search_id=search_id, cancel=True))
+            router.ask(served.request(99))
+            answered = set[int]()
+            while not {99, *range(dropped_count + 1, search_count + 1)} <= answered:
+                answered.add((await router.next()).search_id)
+            spent_s.append(node.cpu_times().user - began_s)
+    assert len(answered) < 10
+    assert spent_s[1] < spent_s[0] / 2
+
+
 async def test_a_draining_node_answers_what_it_was_sent(release: SmallRelease, tmp_path: Path) -> None:
     """It says so, answers all that is on the way, and ends once its routers have gone."""
     async with serving(release, tmp_path / "cluster") as served, served.connection() as router:

@@ -61,7 +61,7 @@ def request(
 
 def faulty(batch_id: int) -> RetrieveStreamRequest:
     """A batch that fails as soon as it is read: so all sent before it have been read, too."""
-    return request(batch_id, RetrieveBatchRequest())
+    return request(batch_id, RetrieveBatchRequest(), time_allowed_ms=10_000)
 
 
 def open_stream(served: Served) -> "Call":

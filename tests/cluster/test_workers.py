@@ -13,6 +13,7 @@ import pytest
 
 from rangefinder import Client
 from rangefinder.telemetry.gathered import read_samples
+from router.worker_launcher import SILENT_S_MAX
 from tests.kit.own_router import command, own_config, own_router
 from tests.kit.processes import START_S_MAX, Cluster, running_cluster
 from tests.kit.ranked_world import build_ranked_release
@@ -24,6 +25,7 @@ STOP_S_MAX = 15.0
 ROLL_S_MAX = 120.0
 RESTART_S_MAX = 30.0  # It waits 2 s, and starts on a busy machine.
 START_TIME = "rangefinder_start_time_seconds"
+KILLED = "rangefinder_workers_killed_total"
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,36 @@ async def test_a_killed_worker_comes_back_while_the_other_answers(
     assert len(alone) == 1
     assert first["own/2"].pid == second["own/2"].pid
     assert first["own/1"].pid != second["own/1"].pid
+
+
+async def test_a_frozen_worker_is_replaced(cluster: Cluster, tmp_path: Path, dimension: int) -> None:
+    """It keeps its share of new connections, so after ten seconds it is killed and started again; one
+    that is frozen for three is left alone. Log and metrics say so."""
+    async with own_router(cluster, tmp_path) as own:
+        first = own.workers()
+        first["own/2"].suspend()
+        await asyncio.sleep(3)
+        first["own/2"].resume()
+        first["own/1"].suspend()
+        await until(
+            lambda: "worker_silent" in own.output.read_text(),
+            within_s=SILENT_S_MAX + 5,
+            what="the frozen worker is killed",
+        )
+        await until(
+            lambda: len(read_samples(own.config.metrics or "", START_TIME)) == 2,
+            within_s=RESTART_S_MAX,
+            what="another is there in its place",
+        )
+        killed = await asyncio.to_thread(read_samples, own.config.metrics or "", KILLED)
+        second = own.workers()
+        for _ in range(10):
+            async with Client(own.config.listen, deadline_s=10.0) as client:
+                await client.retrieve(np.ones(dimension, np.float32), 5, minimum_coverage=1.0)
+
+    assert first["own/2"].pid == second["own/2"].pid
+    assert first["own/1"].pid != second["own/1"].pid
+    assert killed == [1.0]
 
 
 async def test_sigterm_loses_nothing_that_was_accepted(

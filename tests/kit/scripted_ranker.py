@@ -133,8 +133,8 @@ class ScriptedRanker:
 
 
 @asynccontextmanager
-async def scripted_ranker() -> AsyncIterator[ScriptedRanker]:
-    """Serve on a free port until the block ends."""
+async def scripted_ranker(port: int = 0) -> AsyncIterator[ScriptedRanker]:
+    """Serve until the block ends, on a free port where none is given."""
     ranker = ScriptedRanker()
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     handlers: dict[str, Any] = {
@@ -143,7 +143,7 @@ async def scripted_ranker() -> AsyncIterator[ScriptedRanker]:
     }
     name = "rangefinder.v1.RankingService"
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
-    ranker.port = server.add_insecure_port("127.0.0.1:0")
+    ranker.port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     try:
         yield ranker

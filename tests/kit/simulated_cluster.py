@@ -153,6 +153,7 @@ class Sent:
     deadline_s: float
     attempts: Attempts = field(default_factory=Attempts)
     search_ids: dict[int, int] = field(default_factory=dict)  # By number of the attempt.
+    looks: dict[int, float] = field(default_factory=dict)  # When each is looked at next.
     is_resolved: bool = False
 
 
@@ -189,7 +190,8 @@ class SimulatedRouter:
         """A batch goes out."""
         now_s = self.events.now_s
         batch = Sent(query_count, now_s, now_s + allowed_s)
-        self._ask(batch, self._choose(self.shards), is_first=True)
+        self._ask(batch, self._choose(self.shards))
+        self.budget.record_queries(now_s, len(batch.attempts) * query_count)
         self.events.at(batch.deadline_s, partial(self.on_deadline, batch))
         if batch.attempts.is_over:
             self._resolve(batch)
@@ -216,18 +218,18 @@ class SimulatedRouter:
             costs, ejected = without(costs, tried), without(ejected, tried)
         return choose(shards, costs, numbers, shares=shares, ejected=ejected)
 
-    def _ask(self, batch: Sent, choice: Choice, *, is_first: bool) -> None:
+    def _ask(self, batch: Sent, choice: Choice) -> None:
         now_s = self.events.now_s
         for name, shards in choice.shards_of_node.items():
             number = batch.attempts.add(name, shards, now_s, self.nodes[name].in_flight)
             batch.search_ids[number] = self.nodes[name].search(
                 len(shards), partial(self.on_reply, batch, number)
             )
-            if is_first:
-                self.budget.record_queries(now_s, batch.query_count)
-                self.events.after(
-                    self._hedge_delay_s(batch, number), partial(self.on_late, batch, number)
-                )
+            batch.looks[number] = now_s + self._hedge_delay_s(batch, number)
+            self._look_at(batch, number)
+
+    def _look_at(self, batch: Sent, number: int) -> None:
+        self.events.at(batch.looks[number], partial(self.on_late, batch, number))
 
     def _hedge_delay_s(self, batch: Sent, number: int) -> float:
         now_s, attempt = self.events.now_s, batch.attempts[number]
@@ -244,26 +246,42 @@ class SimulatedRouter:
     def on_late(self, batch: Sent, number: int) -> None:
         """A node has not answered by the time most of its answers are there: ask others too."""
         attempts, now_s = batch.attempts, self.events.now_s
+        batch.looks.pop(number, None)
         if batch.is_resolved or number not in attempts.under_way:
             return
-        attempt, owed = attempts[number], attempts.owed(number)
+        attempt = attempts[number]
         self.pace[attempt.node].record_waiting(now_s, now_s - attempt.sent_s, attempt.ahead)
+        owed = attempts.last_asked(number)
+        left = self._ask_others(batch, owed, number)
+        if self._are_there_others(left, attempts.tried_for(left)):
+            self._look_again(batch, number)
+
+    def _ask_others(self, batch: Sent, owed: Sequence[str], number: int) -> Sequence[str]:
+        """Hedge or replace a message; returns the shards that nobody can take."""
+        attempts, attempt, now_s = batch.attempts, batch.attempts[number], self.events.now_s
         choice = self._choose([self.shard_of[name] for name in owed], attempts.tried_for(owed))
         coverable = [name for names in choice.shards_of_node.values() for name in names]
-        cost = queries_of(coverable, attempt.shards, batch.query_count)
         if not coverable:
-            return
+            return owed
+        cost = queries_of(coverable, attempt.shards, batch.query_count)
         waited_s, allowed_s = now_s - attempt.sent_s, batch.deadline_s - attempt.sent_s
         is_silent = self.nodes[attempt.node].last_heard_s < attempt.sent_s
         if is_given_up(waited_s, allowed_s, is_silent=is_silent):
             is_granted = self.budget.take_retry(cost)
         elif is_granted := self.budget.take_hedge(cost):
             self.hedged_s.append(now_s)
-        if is_granted:
-            self._ask(batch, choice, is_first=False)
-        else:
-            again_s = look_again_s(waited_s, allowed_s)
-            self.events.after(again_s, partial(self.on_late, batch, number))
+        if not is_granted:
+            return owed
+        self._ask(batch, choice)
+        return choice.unavailable
+
+    def _are_there_others(self, names: Sequence[str], tried: Sequence[str]) -> bool:
+        return any(each.node not in tried for name in names for each in self.shard_of[name].replicas)
+
+    def _look_again(self, batch: Sent, number: int) -> None:
+        now_s, sent_s = self.events.now_s, batch.attempts[number].sent_s
+        batch.looks[number] = now_s + look_again_s(now_s - sent_s, batch.deadline_s - sent_s)
+        self._look_at(batch, number)
 
     def on_reply(self, batch: Sent, number: int, error: RangefinderError | None) -> None:
         """A node has answered, or failed."""
@@ -296,15 +314,22 @@ class SimulatedRouter:
             self.health[attempt.node].record_lost(attempt.sent_s)
 
     def _retry(self, batch: Sent, number: int, error: RangefinderError) -> None:
-        """Ask others for what a node could not take, where nobody else is asked for it already."""
-        attempts, shards = batch.attempts, batch.attempts.give_up(number)
-        left_s = batch.deadline_s - self.events.now_s
-        if batch.is_resolved or not shards or not may_retry(error, left_s):
+        """Ask others for what a node could not take, where nobody else was asked for it since."""
+        attempts, left_s = batch.attempts, batch.deadline_s - self.events.now_s
+        attempts.give_up(number)
+        shards = attempts.last_asked(number)
+        tried = attempts.tried_for(shards)
+        is_left = self._are_there_others(shards, tried) and may_retry(error, left_s)
+        if batch.is_resolved or not is_left:
             return
-        choice = self._choose([self.shard_of[name] for name in shards], attempts.tried_for(shards))
+        choice = self._choose([self.shard_of[name] for name in shards], tried)
         cost = queries_of(shards, attempts[number].shards, batch.query_count)
         if choice.shards_of_node and self.budget.take_retry(cost):
-            self._ask(batch, choice, is_first=False)
+            self._ask(batch, choice)
+            return
+        for earlier in attempts.under_way:
+            if earlier not in batch.looks and attempts.last_asked(earlier):
+                self._look_again(batch, earlier)
 
     def on_deadline(self, batch: Sent) -> None:
         """Answer with what there is; tell who has not answered."""
@@ -365,7 +390,7 @@ class SimulatedRouter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """One run: a cluster at part of its peak load, and a fault of one node."""
+    """One run: a cluster at part of its peak load, and a fault of one node or more."""
 
     seed: int
     fault: Fault
@@ -373,6 +398,7 @@ class Scene:
     shard_count: int = 1
     service_s: float = 0.01
     load: float = 0.5  # Of what all nodes can do.
+    fault_count: int = 1  # Nodes that have it, from node-0 on.
     fault_from_s: float = 1.0
     fault_until_s: float = 1e9
     ends_s: float = 6.0
@@ -380,7 +406,7 @@ class Scene:
 
 
 def simulate(scene: Scene) -> SimulatedRouter:
-    """Run a scene; node-0 is the one with the fault. Every node holds every shard."""
+    """Run a scene; node-0 is the first with the fault. Every node holds every shard."""
     chance, events = random.Random(scene.seed), Events()
     names = [f"node-{number}" for number in range(scene.node_count)]
     nodes = {
@@ -397,8 +423,9 @@ def simulate(scene: Scene) -> SimulatedRouter:
     arrives_s = 0.0
     while (arrives_s := arrives_s + chance.expovariate(rate)) < scene.ends_s:
         events.at(arrives_s, partial(router.send, 1, scene.allowed_s))
-    events.at(scene.fault_from_s, partial(_begin, nodes[names[0]], scene.fault))
-    events.at(scene.fault_until_s, partial(_end, router, names[0]))
+    for name in names[: scene.fault_count]:
+        events.at(scene.fault_from_s, partial(_begin, nodes[name], scene.fault))
+        events.at(scene.fault_until_s, partial(_end, router, name))
     events.run_until(scene.ends_s + 2 * scene.allowed_s)
     return router
 

@@ -120,19 +120,24 @@ class FakeNode:
 
 
 class FakeCluster:
-    """Two nodes and a gatherer that asks them."""
+    """Two nodes, or three, and a gatherer that asks them."""
 
-    def __init__(self, batch_rows_max: int = 100, *, is_replicated: bool = False) -> None:
-        """is_replicated: every shard is on both nodes."""
-        self.a, self.b = FakeNode("a"), FakeNode("b")
-        links = cast(dict[str, NodeLink], {"a": self.a, "b": self.b})
-        self.gatherer = Gatherer(cluster_map(is_replicated=is_replicated), links, batch_rows_max)
+    def __init__(
+        self, batch_rows_max: int = 100, *, is_replicated: bool = False, names: str = "ab"
+    ) -> None:
+        """is_replicated: every shard is on all nodes."""
+        self.nodes = {name: FakeNode(name) for name in names}
+        self.a, self.b = self.nodes["a"], self.nodes["b"]
+        links = cast(dict[str, NodeLink], self.nodes)
+        on_all = names if is_replicated else ""
+        self.gatherer = Gatherer(cluster_map(on_all), links, batch_rows_max)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing of what was asked is kept anywhere."""
         of_gatherer = (self.gatherer._queue, self.gatherer._batches, self.gatherer._out)
-        return not any((*of_gatherer, self.gatherer.waiting_rows, self.a.waiting, self.b.waiting))
+        of_nodes = [node.waiting for node in self.nodes.values()]
+        return not any((*of_gatherer, self.gatherer.waiting_rows, *of_nodes))
 
     def ask(
         self,
@@ -161,7 +166,8 @@ class FakeCluster:
         return sent
 
 
-def cluster_map(*, is_replicated: bool = False) -> ClusterMap:
+def cluster_map(on_all: str = "") -> ClusterMap:
+    """on_all: names of nodes that hold every shard; else each is on one."""
     quarter = 2**62
     shards = [name for names in SHARDS_OF_NODE.values() for name in names]
     node_of = {shard: node for node, names in SHARDS_OF_NODE.items() for shard in names}
@@ -175,14 +181,12 @@ def cluster_map(*, is_replicated: bool = False) -> ClusterMap:
                 name=name,
                 key_start=place * quarter,
                 key_end=(place + 1) * quarter,
-                replicas=tuple(
-                    Replica(node=node) for node in "ab" if is_replicated or node == node_of[name]
-                ),
+                replicas=tuple(Replica(node=node) for node in on_all or node_of[name]),
                 item_count=1,
             )
             for place, name in enumerate(shards)
         ),
-        nodes=(Node(name="a", address="a:1"), Node(name="b", address="b:1")),
+        nodes=tuple(Node(name=name, address=f"{name}:1") for name in on_all or "ab"),
         releases=(Release(name="r-1", dimension=2, metric=Metric.L2),),
     )
 

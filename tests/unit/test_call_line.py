@@ -45,7 +45,7 @@ async def test_turns_come_in_order_of_arrival() -> None:
 
 
 async def test_a_call_whose_time_is_up_never_begins() -> None:
-    """It is told when it would have been its turn."""
+    """Also where its turn comes in that moment."""
     line = line_of(1)
     arrived_s = await entered(line)
     waiting = asyncio.create_task(entered(line, allowed_s=-1.0), name="waiting")
@@ -54,6 +54,25 @@ async def test_a_call_whose_time_is_up_never_begins() -> None:
     with pytest.raises(DeadlineSpent):
         await waiting
     line.leave(await entered(line))
+
+
+async def test_a_call_that_waits_is_told_when_its_time_is_up() -> None:
+    """Long before its turn, in whichever order deadlines come; then others may wait in its place."""
+    line = line_of(3)
+    held = [await entered(line) for _ in range(3)]
+    waits = [
+        asyncio.create_task(entered(line, allowed_s), name="waiting") for allowed_s in (30.0, 0.1, 0.05)
+    ]
+    await asyncio.sleep(0)
+    for place in (2, 1):
+        with pytest.raises(DeadlineSpent):
+            await asyncio.wait_for(waits[place], 10)
+        assert place == line.waiting
+    line.leave(held[0])
+    line.leave(await waits[0])
+    for arrived_s in held[1:]:
+        line.leave(arrived_s)
+    assert (0, 0) == (line.waiting, line.running)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,6 +4,7 @@ import heapq
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -163,6 +164,11 @@ def test_a_line_loses_nobody(moves: list[tuple[float, bool, float]]) -> None:
             {Place.RUNS: running, Place.WAITS: waiting, Place.REFUSED: list[int]()}[place].append(
                 number
             )
+            assert min((ends_s[each] for each in waiting), default=inf) == line.next_end_s
+        elif moves[number][2] < 0.1:
+            gone = [each for each in waiting if ends_s[each] <= now_s]
+            assert gone == line.expire(now_s)
+            waiting = [each for each in waiting if each not in gone]
         else:
             begun, expired = line.leave(now_s, arrived_s[running.pop(0)])
             assert waiting[: len(begun) + len(expired)] == sorted((*begun, *expired))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -140,6 +141,19 @@ async def test_calls_that_meet_the_end_are_refused_as_unavailable() -> None:
                     group.create_task(ask_until_refused(served), name=f"caller-{number}")
                 await until(lambda: len(served.begun) > 50, within_s=SOON_S, what="calls")
                 await served.server.drain(1.0, nobody_to_tell)
+
+
+async def test_one_time_is_for_all_of_a_drain() -> None:
+    """What goes by until those who are told have gone is not there for calls that still run."""
+    grace_s = 1.0
+    async with gated() as served, open_channel(served.address) as channel:
+        call = asyncio.create_task(served.ask(channel))
+        await until(lambda: bool(served.begun), within_s=SOON_S, what="the call has begun")
+        began_s = time.monotonic()
+        await served.server.drain(grace_s, lambda: asyncio.sleep(grace_s))
+        assert time.monotonic() - began_s < 1.8 * grace_s
+        with pytest.raises((ReplicaUnavailable, Draining)):
+            await call
 
 
 async def ask_until_refused(served: Gated) -> None:

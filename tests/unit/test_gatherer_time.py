@@ -86,17 +86,31 @@ async def test_blocks_of_a_batch_keep_their_own_deadlines(cluster: FakeCluster) 
 
 
 async def test_a_batch_whose_callers_are_gone_is_dropped(cluster: FakeCluster) -> None:
-    """Nobody waits for it: by its deadline the nodes are told, and nothing of it is kept."""
-    asked = cluster.ask(1, allowed_s=SHORT_S)
+    """Nobody waits for it: the nodes are told at once, the next batch is sent, nothing is kept."""
+    asked, following = cluster.ask(1), cluster.ask(2)
     sent = await cluster.a.next_sent()
     asked.cancel()
-    following = cluster.ask(2, allowed_s=30.0)
-    assert [2] == (await cluster.a.next_sent()).queries  # Sent when the first was given up.
+    assert [2] == (await cluster.a.next_sent()).queries
     assert ([sent.search_id], [sent.search_id]) == (cluster.a.cancelled, cluster.b.cancelled)
     for node in (cluster.a, cluster.b):
         (waiting,) = node.waiting.values()
         node.answer(waiting)
     assert whole(2) == found(await following)
+
+
+async def test_a_batch_is_searched_for_the_last_of_its_callers(cluster: FakeCluster) -> None:
+    """It is dropped with the last that leaves, and when others had their answer by their deadline."""
+    asked = [cluster.ask(1)]
+    await asyncio.sleep(0)
+    asked += [cluster.ask(2, allowed_s=SHORT_S), cluster.ask(3), cluster.ask(4)]
+    await cluster.answer_next()
+    sent = await cluster.a.next_sent(), await cluster.b.next_sent()
+    asked[2].cancel()
+    await asked[1]
+    assert ([], []) == (cluster.a.cancelled, cluster.b.cancelled)
+    asked[3].cancel()
+    await asyncio.wait(asked[2:])
+    assert [[each.search_id] for each in sent] == [cluster.a.cancelled, cluster.b.cancelled]
 
 
 async def test_a_late_batch_does_not_hold_up_the_next(

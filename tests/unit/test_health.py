@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from router.health import (
     EJECTION_S,
-    EJECTION_S_MAX,
     FAILURE_COUNT_MAX,
     FORGIVEN_S,
     LOST_SILENCE_S,
@@ -139,16 +138,18 @@ def test_failures_after_the_ejection_do_not_put_the_probe_off() -> None:
     assert 1 == health.ejection_count
 
 
-def test_failed_probes_are_further_and_further_apart() -> None:
-    """Each failed probe adds EJECTION_S to the wait for the next one, up to a minute."""
-    health, now_s, waits_s = ejected(), NOW_S, []
+def test_a_failed_probe_is_made_again_after_a_second() -> None:
+    """However long a node is gone, it is found within EJECTION_S of its return, and is out for longer
+    only if it fails again."""
+    health, now_s = ejected(), NOW_S
     for _ in range(70):
-        waits_s.append(health.probe_at_s - now_s)
+        assert pytest.approx(EJECTION_S) == health.probe_at_s - now_s
         now_s = health.probe_at_s
         health.record_probe(now_s, succeeded=False)
         assert health.is_ejected
-    expected = [min(EJECTION_S * count, EJECTION_S_MAX) for count in range(1, 71)]
-    assert pytest.approx(expected) == waits_s
+    health.record_probe(now_s, succeeded=True)
+    health.record_failure(now_s)
+    assert pytest.approx(2 * EJECTION_S) == health.probe_at_s - now_s
 
 
 def test_taken_back_a_node_has_one_failure_left() -> None:

@@ -107,6 +107,25 @@ def run_names() -> list[str]:
     return ["node-0", "node-1", "node-2"]
 
 
+@pytest.mark.parametrize("fault", SEEN)
+def test_a_third_is_asked_where_two_are_of_no_use(fault: Fault) -> None:
+    """Few queries, so that the budget lasts: not one answer is lost, from the first moment on."""
+    for seed in SEEDS:
+        run = simulate(
+            Scene(
+                seed=seed,
+                fault=fault,
+                fault_count=2,
+                load=0.01,
+                service_s=0.016,
+                allowed_s=0.4,
+                fault_from_s=FAULT_S,
+                ends_s=END_S,
+            )
+        )
+        assert all(each.is_whole for each in run.outcomes), f"seed {seed}"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_who_works_again_comes_back_to_a_fair_share(fault: Fault) -> None:
     """A fault of 1.5 s: 9 s after it the node gets a third of the work again, give or take a fifth.

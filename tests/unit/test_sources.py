@@ -60,6 +60,10 @@ class FakeGatherer:
         answer.set_result(self._outcome())
         return answer
 
+    def leave(self, searching: "asyncio.Future[BlockOutcome]") -> None:
+        """Nobody waits any more."""
+        searching.cancel()
+
     def _outcome(self) -> BlockOutcome:
         if self.error is not None:
             raise self.error
