@@ -88,10 +88,6 @@ def reasons(flow: Flow) -> set[str]:
     }
 
 
-def partial(flow: Flow) -> list[Asked]:
-    return [each for each in flow.asked if each.coverage < 1]
-
-
 async def test_a_killed_node_costs_its_ranges_and_no_request(
     release: SmallRelease, tmp_path: Path
 ) -> None:
@@ -110,7 +106,7 @@ async def test_a_killed_node_costs_its_ranges_and_no_request(
             assert flow.failed() == []
             assert reasons(flow) <= {ReplicaUnavailable.reason, DeadlineSpent.reason}
             assert ReplicaUnavailable.reason in reasons(flow)
-            for asked in partial(flow):
+            for asked in flow.partial():
                 assert missed_by(asked) == ranges_of(cluster_map, victim)
                 assert asked.coverage == 1 - items_of(cluster_map, victim) / len(release.keys)
             require_right(flow, release)
@@ -146,7 +142,7 @@ async def test_a_frozen_node_costs_its_ranges_and_no_time_for_long(
         assert median(each.took_s for each in quick) < DEADLINE_S / 8
         assert {each.coverage for each in quick} == {0.5}
         assert reasons(flow) == {ReplicaUnavailable.reason, DeadlineSpent.reason}
-        for asked in partial(flow):
+        for asked in flow.partial():
             assert missed_by(asked) == ranges_of(cluster_map, "node-1")
         require_right(flow, release)
         assert cluster.pid("node-1") == pid
@@ -309,7 +305,7 @@ async def test_a_second_replica_makes_up_for_a_node(release: SmallRelease, tmp_p
             cluster.signal("node-1", signal.SIGTERM)
             await until(lambda: not psutil.pid_exists(pid), within_s=5, what="node-1 ends")
         assert "node_draining" in cluster.output("node-1")
-        assert partial(flow) == []
+        assert flow.partial() == []
         await until_healthy(client)
 
         async with steady_flow(client, release) as flow:
@@ -321,8 +317,8 @@ async def test_a_second_replica_makes_up_for_a_node(release: SmallRelease, tmp_p
             await until(lambda: len(flow.asked) > lost + 100, within_s=5, what="100 more answers")
 
         assert flow.failed() == []
-        assert max((each.began_s - killed_s for each in partial(flow)), default=0) < 0.2
-        assert len(partial(flow)) <= LANES
+        assert max((each.began_s - killed_s for each in flow.partial()), default=0) < 0.2
+        assert len(flow.partial()) <= LANES
         require_right(flow, release)
 
 

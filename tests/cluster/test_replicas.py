@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rangefinder import Client, RangefinderError, Retrieved
+from rangefinder import Client, RangefinderError
 from tests.kit.fault_proxy import NONE, Fault
 from tests.kit.faulty_links import FaultyLinks, faulty_links
 from tests.kit.flow import LANES, Asked, Flow, require_right, steady_flow
@@ -98,10 +98,6 @@ def took_s(asked: list[Asked], share: float) -> float:
     return float(np.quantile([each.took_s for each in asked], share))
 
 
-def partial(flow: Flow) -> list[Asked]:
-    return [each for each in flow.asked if isinstance(each.outcome, Retrieved) and each.coverage < 1]
-
-
 async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease) -> None:
     """T17: five times one node takes 200 ms longer. Nothing fails, the median is as before, and extra
     queries stay under the budget. Answers are partial for a moment at most: what was on its way
@@ -116,7 +112,7 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
             after = served.sent()
             served.links.set_fault(NODES[round_number % 3], NONE)
         assert flow.failed() == []
-        assert len(partial(flow)) <= LANES
+        assert len(flow.partial()) <= LANES
         assert took_s(flow.asked, 0.5) < took_s(healthy, 0.95) + 0.05
         extra = sum(after[kind] - before[kind] for kind in ("hedge", "retry"))
         assert extra <= 0.2 * (after["first"] - before["first"]) + 20
@@ -135,7 +131,7 @@ async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease,
             await asyncio.sleep(HEALTHY_S)
             served.links.set_fault(node, NONE)
         assert flow.failed() == []
-        assert len(partial(flow)) <= LANES
+        assert len(flow.partial()) <= LANES
         assert took_s(flow.asked[settled:], 0.5) < 0.1
 
 
@@ -146,7 +142,7 @@ async def test_a_killed_node_fails_nothing(served: Served, release: SmallRelease
             served.cluster.signal(NODES[round_number % 3], signal.SIGKILL)
             await asyncio.sleep(0.5)
         assert flow.failed() == []
-        assert partial(flow) == []
+        assert flow.partial() == []
         assert len(flow.asked) > 10
 
 

@@ -39,22 +39,12 @@ class FaultyLinks:
 @asynccontextmanager
 async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLinks]:
     """A second router of a cluster, behind proxies, until the block ends."""
-    cluster_map = read_map(cluster.data_dir / "map" / "map.json")
-    nodes = [
-        replace(node, address=f"{PROXY_HOST}:{node.address.rsplit(':', 1)[1]}")
-        for node in cluster_map.nodes
-    ]
-    write_map(folder / "map.json", replace(cluster_map, nodes=tuple(nodes)))
-    config = RouterConfig(
-        name="router-behind-proxies",
-        listen=f"127.0.0.1:{free_port()}",
-        metrics=f"127.0.0.1:{free_port()}",
-        map_file=folder / "map.json",
-    )
+    map_file = cluster.data_dir / "map" / "map.json"
+    config = router_behind_proxies(map_file, folder)
     assert config.metrics is not None
     async with AsyncExitStack() as stack:
         proxies: dict[str, list[FaultProxy]] = {}
-        for node in cluster_map.nodes:
+        for node in read_map(map_file).nodes:
             ports = [int(node.address.rsplit(":", 1)[1]), await _search_port(node.address)]
             proxies[node.name] = [
                 await stack.enter_async_context(
@@ -64,6 +54,22 @@ async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLi
             ]
         await stack.enter_async_context(running_router(config, folder))
         yield FaultyLinks(config.listen, config.metrics, proxies)
+
+
+def router_behind_proxies(map_file: Path, folder: Path) -> RouterConfig:
+    """The configuration of a router whose map has the nodes at PROXY_HOST."""
+    cluster_map = read_map(map_file)
+    nodes = [
+        replace(node, address=f"{PROXY_HOST}:{node.address.rsplit(':', 1)[1]}")
+        for node in cluster_map.nodes
+    ]
+    write_map(folder / "proxied-map.json", replace(cluster_map, nodes=tuple(nodes)))
+    return RouterConfig(
+        name="router-behind-proxies",
+        listen=f"127.0.0.1:{free_port()}",
+        metrics=f"127.0.0.1:{free_port()}",
+        map_file=folder / "proxied-map.json",
+    )
 
 
 async def _search_port(address: str) -> int:

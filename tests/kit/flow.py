@@ -69,6 +69,11 @@ class Flow:
     def failed(self) -> list[RangefinderError]:
         return [each.outcome for each in self.asked if isinstance(each.outcome, RangefinderError)]
 
+    def partial(self) -> list[Asked]:
+        """Those that were answered, but not from everything."""
+        answered = [each for each in self.asked if isinstance(each.outcome, Retrieved)]
+        return [each for each in answered if each.coverage < 1]
+
 
 @asynccontextmanager
 async def steady_flow(
