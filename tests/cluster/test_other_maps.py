@@ -25,7 +25,7 @@ from tests.kit.processes import free_port
 from tests.kit.recommending import running_router
 from tests.kit.small_release import SmallRelease, build_small_release
 from tests.kit.steady_load import ItemReading, steady_load
-from tests.kit.waiting import until_async
+from tests.kit.waiting import until_all_used, until_async
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 as it is")
 
@@ -42,17 +42,6 @@ class Served:
     address: str
     changes: dict[str, Changes]
     client: Client
-
-    async def until_whole(self) -> None:
-        """Every node is used, and asked for everything."""
-
-        async def is_whole() -> bool:
-            with contextlib.suppress(RangefinderError):
-                replicas = (await self.client.cluster_status(deadline_s=5.0)).replicas
-                return all(each.healthy for each in replicas)
-            return False
-
-        await until_async(is_whole, within_s=WITHIN_S, what="every node is used")
 
     def own_map(self, name: str, change: Callable[[ClusterMap], ClusterMap]) -> Path:
         """Another map than the router's, in a file."""
@@ -79,9 +68,8 @@ async def served(release: SmallRelease, tmp_path: Path) -> AsyncIterator[Served]
         changing_links(nodes, tmp_path) as (address, changes),
         Client(address, deadline_s=5.0) as client,
     ):
-        served = Served(nodes, address, changes, client)
-        await served.until_whole()
-        yield served
+        await until_all_used(client, within_s=WITHIN_S)
+        yield Served(nodes, address, changes, client)
 
 
 def of_another_epoch(message: object) -> None:
@@ -125,7 +113,7 @@ async def test_a_node_that_goes_by_another_map_is_not_noticed(
             served.changes[node].there = change
             await asyncio.sleep(0.3)
             served.changes[node].there = nothing
-            await served.until_whole()
+            await until_all_used(served.client, within_s=WITHIN_S)
     assert ([], []) == (flow.failed(), flow.partial())
     require_right(flow, release)
     assert ([], 0) == (load.failed, reading.missed)

@@ -4,14 +4,13 @@ downgrade, each process meets messages with fields that it does not know, or wit
 The other version is made on the wire, so that no old one need be kept: see tests/kit/versions.py.
 """
 
-import contextlib
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
-from rangefinder import Client, RangefinderError
+from rangefinder import Client
 from rangefinder.v1 import cluster_pb2, item_pb2, recommendation_pb2
 from tests.kit.changing_links import Change, Changes, changing_calls, changing_links, nothing
 from tests.kit.flow import require_right, steady_flow
@@ -19,7 +18,7 @@ from tests.kit.own_nodes import OwnNodes, own_nodes
 from tests.kit.small_release import SmallRelease, build_small_release
 from tests.kit.steady_load import ItemReading, steady_load
 from tests.kit.versions import newer, older
-from tests.kit.waiting import until_async
+from tests.kit.waiting import until_all_used
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 as it is")
 
@@ -45,21 +44,12 @@ class Served:
     changes: dict[str, Changes]
     client: Client
 
-    async def until_used(self) -> None:
-        async def all_are() -> bool:
-            with contextlib.suppress(RangefinderError):
-                replicas = (await self.client.cluster_status(deadline_s=5.0)).replicas
-                return all(each.healthy for each in replicas)
-            return False
-
-        await until_async(all_are, within_s=BACK_S_MAX, what="every node is used")
-
     async def restart(self, node: str, change: Change) -> None:
         """Restart a node, as another version."""
         await self.nodes.stop(node)
         self.changes[node].there = self.changes[node].back = change
         await self.nodes.start(node)
-        await self.until_used()
+        await until_all_used(self.client, within_s=BACK_S_MAX)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +67,8 @@ async def served(
         changing_links(nodes, folder) as (address, changes),
         Client(address, deadline_s=5.0) as client,
     ):
-        served = Served(nodes, address, changes, client)
-        await served.until_used()
-        yield served
+        await until_all_used(client, within_s=BACK_S_MAX)
+        yield Served(nodes, address, changes, client)
 
 
 async def test_a_rolling_change_of_version_fails_no_read(served: Served, release: SmallRelease) -> None:

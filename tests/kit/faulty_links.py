@@ -16,7 +16,7 @@ from rangefinder.internal.v1.node_pb2_grpc import NodeServiceStub
 from rangefinder.map_file import read_map, write_map
 from router.config import RouterConfig
 from tests.kit.fault_proxy import Fault, FaultProxy
-from tests.kit.processes import Cluster, free_port
+from tests.kit.processes import free_port
 from tests.kit.recommending import running_router
 
 PROXY_HOST = "127.0.0.2"
@@ -37,9 +37,8 @@ class FaultyLinks:
 
 
 @asynccontextmanager
-async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLinks]:
-    """A second router of a cluster, behind proxies, until the block ends."""
-    map_file = cluster.data_dir / "map" / "map.json"
+async def faulty_links(map_file: Path, folder: Path) -> AsyncIterator[FaultyLinks]:
+    """A router of the nodes of a map, behind proxies, until the block ends."""
     config = router_behind_proxies(map_file, folder)
     assert config.metrics is not None
     async with AsyncExitStack() as stack:

@@ -35,6 +35,12 @@ class Asked:
         """0 where the request failed."""
         return self.outcome.certificate.coverage if isinstance(self.outcome, Retrieved) else 0.0
 
+    @property
+    def missed(self) -> set[tuple[int, int]]:
+        """The key ranges that the answer does not cover."""
+        assert isinstance(self.outcome, Retrieved)
+        return {(each.key_start, each.key_end) for each in self.outcome.certificate.missed_ranges}
+
 
 @dataclass(slots=True)
 class Flow:
