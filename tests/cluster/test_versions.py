@@ -4,6 +4,7 @@ downgrade, each process meets messages with fields that it does not know, or wit
 The other version is made on the wire, so that no old one need be kept: see tests/kit/versions.py.
 """
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 NODES = ("node-0", "node-1")
 BACK_S_MAX = 15.0
 
-# Up, down again, and to an older one: with two nodes, six restarts.
-ROLLS: tuple[Change, ...] = (newer, nothing, older)
+# Up, down again, and to an older one: with two nodes, six restarts. `make soak` goes round again.
+ROUND_COUNT = max(1, round(float(os.environ.get("RANGEFINDER_FAULT_S", "1.0")) / 10))
+ROLLS: tuple[Change, ...] = (newer, nothing, older) * ROUND_COUNT
 
 CALLED = [
     service
