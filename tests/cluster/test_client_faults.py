@@ -134,11 +134,11 @@ async def wrong_while_ending(
                     group.create_task(load.unary_lane(), name="unary-lane")
                     group.create_task(load.stream_lane(), name="stream-lane")
             for load in loads:
-                await load.until_more(200)
+                await load.until_more(100)
             second.send_signal(number)
             await second.wait()
             for load in loads:
-                await load.until_more(200)
+                await load.until_more(100)
                 load.is_over = True
     return [*loads[0].wrong, *loads[1].wrong]
 

@@ -32,7 +32,7 @@ class OwnNodes:
         path = self.folder / f"{name}.yaml"
         path.write_text(to_yaml(self.configs[name]))
         self.starts += 1
-        output = self.folder / f"{name}-{self.starts}.txt"
+        output = self.folder / f"{name}-start-{self.starts}.txt"
         with output.open("wb") as file:
             self.processes[name] = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "shard_server", "--config", str(path)), stdout=file, stderr=file
@@ -81,8 +81,7 @@ async def own_nodes(
     }
     nodes = OwnNodes(folder, map_file, configs)
     try:
-        for name in names:
-            await nodes.start(name)
+        await asyncio.gather(*(nodes.start(name) for name in names))
         yield nodes
     finally:
         for name in list(nodes.processes):
