@@ -22,6 +22,7 @@ _NEWEST = {
     "HeldReplica": ("memory_bytes", "query_rate", "p99_ms", "probe_recall", "load_s"),
     "Certificate": ("degradations", "estimated_recall", "stage_timings"),
     "NodeStatus": ("software_version", "start_time", "memory_bytes", "memory_limit_bytes"),
+    "RankResponse": ("defaulted_features", "features", "stage_timings"),
     "RecommendResponse": ("request_id", "ranker_model_version"),
 }
 
