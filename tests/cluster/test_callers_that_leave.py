@@ -148,7 +148,7 @@ async def test_nothing_stays_of_callers_that_leave(release: SmallRelease, tmp_pa
         await client.retrieve(release.queries[0], 10, minimum_coverage=1.0)
 
     async with running_cluster(release.path, tmp_path / "cluster") as cluster:
-        await leave_often(cluster, release, max(COUNT // 4, 1_000), seed=1)
+        await leave_often(cluster, release, min(COUNT, 20_000), seed=1)
         processes = [psutil.Process(cluster.pid(name)) for name in PROCESSES]
         before = [process.memory_info().rss for process in processes]
         async with steady_load(cluster.address, ask) as others:
