@@ -40,10 +40,11 @@ bench: .venv/.installed ## Measure on this machine; leaves tables, JSON and plot
 	@$(BIN)/python -m benchmarks.retrieval
 	@$(BIN)/python -m benchmarks.recommendation
 
-soak: .venv/.installed ## Faults of replicas, routers and workers for long, and 100,000 callers that leave.
-	@RANGEFINDER_FAULT_S=60 RANGEFINDER_LEAVING_CALLS=100000 $(BIN)/pytest \
-		tests/cluster/test_callers_that_leave.py tests/cluster/test_replicas.py tests/cluster/test_faults.py \
-		tests/cluster/test_client_faults.py tests/cluster/test_workers.py
+soak: .venv/.installed ## Every fault for long, and a million calls each that are cancelled and that expire.
+	@RANGEFINDER_FAULT_S=60 RANGEFINDER_LEAVING_CALLS=1000000 $(BIN)/pytest -rP \
+		tests/cluster/test_callers_that_leave.py tests/cluster/test_replicas.py \
+		tests/cluster/test_lost_shards.py tests/cluster/test_other_maps.py tests/cluster/test_versions.py \
+		tests/cluster/test_overload.py tests/cluster/test_faults.py tests/cluster/test_client_faults.py tests/cluster/test_workers.py
 
 protos: .venv/.installed ## Generate the Python code of every proto anew.
 	@$(GENERATE)

@@ -16,7 +16,14 @@ from router.budget import Budget
 from router.choice import Choice
 from router.coverage import ShardResult
 from router.health import SILENCE_S
-from router.hedging import HEDGE_S_MIN, is_given_up, look_again_s, may_retry, queries_of
+from router.hedging import (
+    HEDGE_S_MIN,
+    is_given_up,
+    is_of_the_node,
+    look_again_s,
+    may_retry,
+    queries_of,
+)
 from router.node_link import NodeLink
 from router.replicas import Replicas
 
@@ -183,7 +190,7 @@ class Dispatch:
     def _take_failure(self, batch: Batch, number: int, error: RangefinderError) -> None:
         """Ask others instead, where nobody was asked since the node that failed."""
         attempts, attempt, now_s = batch.attempts, batch.attempts[number], time.monotonic()
-        if error.status == ReplicaUnavailable.status or isinstance(error, Internal):
+        if is_of_the_node(error):
             self._links[attempt.node].health.record_failure(now_s)
         shards = attempts.give_up(number)
         if not batch.is_resolved and may_retry(error, batch.ends_at_s - now_s):

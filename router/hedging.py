@@ -7,7 +7,14 @@ Scale" (Dean and Barroso, 2013).
 from collections.abc import Iterable, Mapping, Sequence
 
 from rangefinder.cluster_map import Shard
-from rangefinder.errors import RangefinderError
+from rangefinder.errors import (
+    Internal,
+    MapChanged,
+    RangefinderError,
+    ReleaseNotServed,
+    ReplicaUnavailable,
+    UnknownShard,
+)
 
 HEDGE_S_MIN = 0.002  # Less is noise of the event loop.
 
@@ -27,6 +34,9 @@ _NEAR_END_SHARE = 0.2
 _TIMER_S = 0.001  # So much too early may a timer be.
 
 RETRY_S_MIN = 0.002  # With less time left no node answers.
+
+# What a node says that goes by another map than this router; another replica may go by the same.
+_MISPLACED = (MapChanged, ReleaseNotServed, UnknownShard)
 
 
 def hedge_delay_s(own_p95_s: float, others_p95_s: float, left_s: float) -> float:
@@ -89,7 +99,16 @@ def without(costs: Mapping[str, float], tried: Iterable[str]) -> dict[str, float
 
 def may_retry(error: RangefinderError, left_s: float) -> bool:
     """Whether another replica is worth asking: only where this one could not take the work at all."""
-    return error.status == "UNAVAILABLE" and left_s >= RETRY_S_MIN
+    return _was_not_taken(error) and left_s >= RETRY_S_MIN
+
+
+def is_of_the_node(error: RangefinderError) -> bool:
+    """Whether a failure speaks against the node, not against what was asked of it."""
+    return _was_not_taken(error) or isinstance(error, Internal)
+
+
+def _was_not_taken(error: RangefinderError) -> bool:
+    return error.status == ReplicaUnavailable.status or isinstance(error, _MISPLACED)
 
 
 def queries_of(shards: Sequence[str], part: Sequence[str], query_count: int) -> int:

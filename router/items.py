@@ -2,20 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from rangefinder.cluster_map import ClusterMap, Release, Shard
 from rangefinder.deadline import Deadline
 from rangefinder.edge.service import Call, Handler, ServerStream, Unary
-from rangefinder.errors import (
-    CoverageTooLow,
-    InvalidRequest,
-    RangefinderError,
-    ReplicaUnavailable,
-)
+from rangefinder.errors import CoverageTooLow, InvalidRequest
 from rangefinder.internal.v1 import node_pb2 as wire
 from rangefinder.keys import KEY_COUNT, Keys
 from rangefinder.v1 import item_pb2 as public
@@ -23,8 +16,8 @@ from rangefinder.v1.types_pb2 import ItemIds
 from router.certificate import certificate_of
 from router.coverage import Coverage, ShardResult, cover
 from router.fan_out import fan_out
+from router.item_reads import ItemRead, ItemReads, Wanted
 from router.node_link import NodeLink
-from router.replicas import Replicas
 from router.requests import keys_of_ids
 
 ITEMS_MAX = 1_000
@@ -41,7 +34,7 @@ class ItemService:
 
     def __init__(self, cluster_map: ClusterMap, links: Mapping[str, NodeLink]) -> None:
         self._map, self._links = cluster_map, links
-        self._replicas = Replicas(cluster_map, links)
+        self._reads = ItemReads(cluster_map, links)
 
     def handlers(self) -> dict[str, Handler]:
         return {
@@ -55,13 +48,10 @@ class ItemService:
         """Items by id, in the order asked for; those of unreadable ranges are named."""
         release = self._map.release(request.release)
         keys = self._checked_keys(request, release)
-        shards = self._map.serving_shards
-        places = self._map.shard_places(keys)
-        asked = [shards[place] for place in np.unique(places).tolist()]
-        found, results = await self._read(keys, places, asked, request, release, call.deadline)
-        unread = [
-            place for place in range(len(keys)) if results[shards[places[place]].name].missed_reason
-        ]
+        wanted = Wanted(request.items, keys, release, request.with_embeddings)
+        read = await self._reads.read(wanted, call.deadline)
+        found, results = read.found, read.results
+        unread = list(_unread(self._map, read))
         response = public.GetItemsResponse(items=(found[place] for place in sorted(found)))
         response.unread_items.CopyFrom(_some_ids(request.items, unread))
         response.certificate.CopyFrom(certificate_of(self._map, release.name, self._coverage(results)))
@@ -73,13 +63,8 @@ class ItemService:
         self, ids: ItemIds, keys: Keys, release: Release, deadline: Deadline
     ) -> tuple[dict[int, public.Item], dict[int, str]]:
         """Items by place among the ids, and why others could not be read; `keys` stand beside them."""
-        shards = self._map.serving_shards
-        places = self._map.shard_places(keys)
-        asked = [shards[place] for place in np.unique(places).tolist()]
-        request = public.GetItemsRequest(items=ids)
-        found, results = await self._read(keys, places, asked, request, release, deadline)
-        reasons = [results[shards[place].name].missed_reason for place in places.tolist()]
-        return found, {place: reason for place, reason in enumerate(reasons) if reason}
+        read = await self._reads.read(Wanted(ids, keys, release), deadline)
+        return read.found, _unread(self._map, read)
 
     def _checked_keys(self, request: public.GetItemsRequest, release: Release) -> Keys:
         keys = keys_of_ids(request.items, self._map.id_kind, "items", ITEMS_MAX)
@@ -91,52 +76,6 @@ class ItemService:
                 "items", f"{values} embedding values: at most {EMBEDDING_VALUES_MAX}, so ask for fewer"
             )
         return keys
-
-    async def _read(
-        self,
-        keys: Keys,
-        places: npt.NDArray[np.intp],
-        asked: list[Shard],
-        request: public.GetItemsRequest,
-        release: Release,
-        deadline: Deadline,
-    ) -> tuple[dict[int, public.Item], dict[str, ShardResult]]:
-        """Items by place in the request, and what became of each shard asked."""
-        choice = self._replicas.choose(asked, time.monotonic())
-        number_of = {shard.name: place for place, shard in enumerate(self._map.serving_shards)}
-        asked_of = {
-            node: np.flatnonzero(np.isin(places, [number_of[name] for name in names]))
-            for node, names in choice.shards_of_node.items()
-        }
-        calls = {
-            node: partial(self._read_from, node, keys[own], request.with_embeddings, release)
-            for node, own in asked_of.items()
-        }
-        outcomes = await fan_out(calls, deadline.with_reserve())
-        found: dict[int, public.Item] = {}
-        results = {name: ShardResult(None, ReplicaUnavailable.reason) for name in choice.unavailable}
-        for node, outcome in outcomes.items():
-            names = choice.shards_of_node[node]
-            if isinstance(outcome, RangefinderError):
-                results |= {name: ShardResult(None, outcome.reason) for name in names}
-                continue
-            own = asked_of[node]
-            items = zip(own[list(outcome.places)].tolist(), outcome.items, strict=True)
-            found |= {place: item for place, item in items if _is_asked(request.items, place, item)}
-            counts = {each.shard: each.item_count for each in outcome.shards}
-            results |= {name: ShardResult(counts[name]) for name in names}
-        return found, results
-
-    async def _read_from(
-        self, node: str, keys: Keys, with_embeddings: bool, release: Release, timeout_s: float
-    ) -> wire.ReadItemsResponse:
-        request = wire.ReadItemsRequest(
-            map_epoch=self._map.epoch,
-            release=release.name,
-            keys=keys.tobytes(),
-            with_embeddings=with_embeddings,
-        )
-        return await self._links[node].stub.ReadItems(request, timeout=timeout_s)
 
     async def scan_items(
         self, request: public.ScanItemsRequest
@@ -197,9 +136,11 @@ class ItemService:
         )
 
 
-def _is_asked(ids: ItemIds, place: int, item: public.Item) -> bool:
-    """Whether an item found by its key is the one asked for: texts may share a key."""
-    return not ids.texts or item.text_id == ids.texts[place]
+def _unread(cluster_map: ClusterMap, read: ItemRead) -> dict[int, str]:
+    """Why ids could not be read, by their place."""
+    shards = cluster_map.serving_shards
+    reasons = (read.results[shards[place].name].missed_reason for place in read.places.tolist())
+    return {place: reason for place, reason in enumerate(reasons) if reason}
 
 
 def _some_ids(ids: ItemIds, places: list[int]) -> ItemIds:

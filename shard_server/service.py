@@ -1,12 +1,9 @@
 """The node's gRPC service: items and status. Searches have a port of their own."""
 
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 
 from rangefinder import __version__
 from rangefinder.edge.items import item_message
@@ -31,9 +28,9 @@ class NodeService:
     def handlers(self) -> dict[str, Handler]:
         """Every RPC; each obeys every field of its request."""
         return {
-            "ReadItems": _unary(self.read_items, wire.ReadItemsRequest),
-            "ScanShard": _unary(self.scan_shard, wire.ScanShardRequest),
-            "GetNodeStatus": _unary(self.get_node_status, wire.GetNodeStatusRequest),
+            "ReadItems": Unary(self.read_items, None),
+            "ScanShard": Unary(self.scan_shard, None),
+            "GetNodeStatus": Unary(self.get_node_status, None),
         }
 
     async def read_items(self, request: wire.ReadItemsRequest, call: Call) -> wire.ReadItemsResponse:
@@ -118,7 +115,3 @@ class NodeService:
                 load_s=replica.load_s,
             )
         return response
-
-
-def _unary(handle: Callable[[Any, Call], Awaitable[Message]], request: type[Message]) -> Unary:
-    return Unary(handle, frozenset(request.DESCRIPTOR.fields_by_name))

@@ -40,10 +40,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """An RPC with one answer. `obeyed` names the fields of the request that are."""
+    """An RPC with one answer. `obeyed` names the fields of the request that are.
+
+    None: all that are known, whatever else a newer process of the cluster may set (docs/adr/0017).
+    """
 
     handle: Callable[[Any, Call], Awaitable[Message]]
-    obeyed: Obeyed
+    obeyed: Obeyed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,8 @@ class Service:
     def _unary(self, method: MethodDescriptor, kind: type[Message], handler: Unary) -> Any:
         async def answer(content: bytes, call: Call) -> bytes:
             request = parse(kind, content)
-            refuse_unsupported(request, handler.obeyed)
+            if handler.obeyed is not None:
+                refuse_unsupported(request, handler.obeyed)
             return serialize(await handler.handle(request, call))
 
         async def answer_in_turn(content: bytes, call: Call, line: CallLine) -> bytes:

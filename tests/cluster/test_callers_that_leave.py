@@ -1,11 +1,10 @@
 """Callers with little time, and callers that go away (T30): nothing of them stays behind.
 
-RANGEFINDER_LEAVING_CALLS says how many; `make soak` makes 100,000.
+RANGEFINDER_LEAVING_CALLS says how many are cancelled, and how many expire; `make soak` has a million.
 """
 
 import asyncio
 import os
-import random
 import re
 import signal
 import urllib.request
@@ -28,12 +27,13 @@ from rangefinder.v1.recommendation_pb2 import (
     RetrieveStreamRequest,
 )
 from rangefinder.v1.types_pb2 import Vector, VectorBlock
+from tests.kit.leaving import leave_often
 from tests.kit.processes import Cluster, running_cluster
 from tests.kit.small_release import SmallRelease, build_small_release
+from tests.kit.steady_load import steady_load
 from tests.kit.waiting import until_async
 
-CALL_COUNT = int(os.environ.get("RANGEFINDER_LEAVING_CALLS", "4000"))
-LANES = 40
+COUNT = int(os.environ.get("RANGEFINDER_LEAVING_CALLS", "2000"))
 GROWTH_BYTES_MAX = 20 << 20
 ROUTER = ("router-0",)
 PROCESSES = (*ROUTER, "node-0", "node-1")
@@ -115,31 +115,6 @@ async def leave_batch(
     await call.write(RetrieveStreamRequest(batch_id=1, cancel=True).SerializeToString())
 
 
-async def leave_often(cluster: Cluster, release: SmallRelease, call_count: int, seed: int) -> None:
-    """Calls of 1 to 40 ms, a third of which are cancelled before that."""
-    chance, left = random.Random(seed), iter(range(call_count))
-    requests = [
-        RetrieveRequest(
-            query=Vector(values=query.tolist()), item_count=10, exact=exact
-        ).SerializeToString()
-        for query in release.queries
-        for exact in (False, True)
-    ]
-
-    async def lane(channel: grpc.aio.Channel) -> None:
-        method: Any = channel.unary_unary(METHOD)
-        for _ in left:
-            call = method(chance.choice(requests), timeout=chance.uniform(0.001, 0.04))
-            waiting = asyncio.ensure_future(call.code())
-            if chance.random() < 1 / 3:
-                await asyncio.wait((waiting,), timeout=chance.uniform(0.0, 0.01))
-                call.cancel()
-            await waiting
-
-    async with grpc.aio.insecure_channel(cluster.address) as channel:
-        await asyncio.gather(*(lane(channel) for _ in range(LANES)))
-
-
 @pytest.mark.parametrize("leave", [leave_call, leave_batch])
 async def test_nobody_searches_for_a_caller_that_has_left(
     release: SmallRelease, tmp_path: Path, leave: Leave
@@ -156,25 +131,27 @@ async def test_nobody_searches_for_a_caller_that_has_left(
 
 
 async def test_nothing_stays_of_callers_that_leave(release: SmallRelease, tmp_path: Path) -> None:
-    """Thousands of calls expire or are cancelled in every moment of their life: no process grows, no
-    call, batch or search is left over, and others are answered as ever."""
-    async with (
-        running_cluster(release.path, tmp_path / "cluster") as cluster,
-        Client(cluster.address, deadline_s=5.0) as client,
-    ):
-        await leave_often(cluster, release, max(CALL_COUNT // 4, 1_000), seed=1)
+    """Thousands of calls and batches expire or are cancelled in every moment of their life: no process
+    grows, no call, batch or search is left over, and meanwhile others are answered as ever."""
+
+    async def ask(client: Client) -> None:
+        await client.retrieve(release.queries[0], 10, minimum_coverage=1.0)
+
+    async with running_cluster(release.path, tmp_path / "cluster") as cluster:
+        await leave_often(cluster.address, release, min(COUNT, 20_000), seed=1)
         processes = [psutil.Process(cluster.pid(name)) for name in PROCESSES]
         before = [process.memory_info().rss for process in processes]
-        await leave_often(cluster, release, CALL_COUNT, seed=2)
-        growth = [
-            process.memory_info().rss - size for process, size in zip(processes, before, strict=True)
-        ]
-        assert max(growth) < GROWTH_BYTES_MAX, dict(zip(PROCESSES, growth, strict=True))
+        async with steady_load(cluster.address, ask) as others:
+            ends = await leave_often(cluster.address, release, COUNT, seed=2)
+        after = [process.memory_info().rss for process in processes]
+        growth = dict(zip(PROCESSES, np.subtract(after, before).tolist(), strict=True))
+        print(f"ended: {dict(ends)}; grown by bytes: {growth}; others answered: {others.answered}")
+        assert max(growth.values()) < GROWTH_BYTES_MAX
 
         async def nothing_is_left() -> bool:
             return not await asyncio.to_thread(left_over, cluster)
 
         await until_async(nothing_is_left, within_s=15, what="nothing is under way")
-        answer = await client.retrieve(release.queries[0], 10, minimum_coverage=1.0)
-        assert 10 == len(answer.ids)
         assert all("Traceback" not in cluster.output(name) for name in PROCESSES)
+    assert {"CANCELLED", "DEADLINE_EXCEEDED", "OK"} == set(ends)
+    assert ([], True) == (others.failed, others.answered > 10)

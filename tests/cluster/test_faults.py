@@ -26,11 +26,11 @@ from rangefinder.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from rangefinder.v1.types_pb2 import Certificate
 from tests.kit.commands import rangefinder_all, require_refused
 from tests.kit.damage import copy_release, flip_bit
-from tests.kit.flow import DEADLINE_S, LANES, Asked, Flow, require_right, steady_flow
+from tests.kit.flow import DEADLINE_S, LANES, Flow, require_right, steady_flow
 from tests.kit.oracle import splitmix64
 from tests.kit.processes import Cluster, running_cluster
 from tests.kit.small_release import SmallRelease, build_small_release
-from tests.kit.waiting import until, until_async
+from tests.kit.waiting import until, until_all_used, until_async
 
 # The supervisor waits 2 s, the node takes half a second to load; the rest is for a busy machine.
 BACK_S_MAX = 15.0
@@ -73,11 +73,6 @@ def items_of(cluster_map: ClusterMap, node: str) -> int:
     )
 
 
-def missed_by(asked: Asked) -> set[tuple[int, int]]:
-    assert isinstance(asked.outcome, Retrieved)
-    return {(each.key_start, each.key_end) for each in asked.outcome.certificate.missed_ranges}
-
-
 def reasons(flow: Flow) -> set[str]:
     """Why anything was missed."""
     return {
@@ -86,10 +81,6 @@ def reasons(flow: Flow) -> set[str]:
         if isinstance(asked.outcome, Retrieved)
         for missed in asked.outcome.certificate.missed_ranges
     }
-
-
-def partial(flow: Flow) -> list[Asked]:
-    return [each for each in flow.asked if each.coverage < 1]
 
 
 async def test_a_killed_node_costs_its_ranges_and_no_request(
@@ -110,8 +101,8 @@ async def test_a_killed_node_costs_its_ranges_and_no_request(
             assert flow.failed() == []
             assert reasons(flow) <= {ReplicaUnavailable.reason, DeadlineSpent.reason}
             assert ReplicaUnavailable.reason in reasons(flow)
-            for asked in partial(flow):
-                assert missed_by(asked) == ranges_of(cluster_map, victim)
+            for asked in flow.partial():
+                assert asked.missed == ranges_of(cluster_map, victim)
                 assert asked.coverage == 1 - items_of(cluster_map, victim) / len(release.keys)
             require_right(flow, release)
             assert cluster.pid(victim) != pid
@@ -146,8 +137,8 @@ async def test_a_frozen_node_costs_its_ranges_and_no_time_for_long(
         assert median(each.took_s for each in quick) < DEADLINE_S / 8
         assert {each.coverage for each in quick} == {0.5}
         assert reasons(flow) == {ReplicaUnavailable.reason, DeadlineSpent.reason}
-        for asked in partial(flow):
-            assert missed_by(asked) == ranges_of(cluster_map, "node-1")
+        for asked in flow.partial():
+            assert asked.missed == ranges_of(cluster_map, "node-1")
         require_right(flow, release)
         assert cluster.pid("node-1") == pid
 
@@ -309,8 +300,8 @@ async def test_a_second_replica_makes_up_for_a_node(release: SmallRelease, tmp_p
             cluster.signal("node-1", signal.SIGTERM)
             await until(lambda: not psutil.pid_exists(pid), within_s=5, what="node-1 ends")
         assert "node_draining" in cluster.output("node-1")
-        assert partial(flow) == []
-        await until_healthy(client)
+        assert flow.partial() == []
+        await until_all_used(client, within_s=BACK_S_MAX)
 
         async with steady_flow(client, release) as flow:
             await flow.until_whole(within_s=5)
@@ -321,8 +312,8 @@ async def test_a_second_replica_makes_up_for_a_node(release: SmallRelease, tmp_p
             await until(lambda: len(flow.asked) > lost + 100, within_s=5, what="100 more answers")
 
         assert flow.failed() == []
-        assert max((each.began_s - killed_s for each in partial(flow)), default=0) < 0.2
-        assert len(partial(flow)) <= LANES
+        assert max((each.began_s - killed_s for each in flow.partial()), default=0) < 0.2
+        assert len(flow.partial()) <= LANES
         require_right(flow, release)
 
 
@@ -376,15 +367,6 @@ async def test_a_killed_router_is_started_again(release: SmallRelease, tmp_path:
         assert len(spent) <= LANES
         assert len(refused) + len(spent) == len(flow.failed())
         assert cluster.pid("router-0") != pid
-
-
-async def until_healthy(client: Client) -> None:
-    """Wait until every replica is."""
-
-    async def is_healthy() -> bool:
-        return all(each.healthy for each in (await client.cluster_status()).replicas)
-
-    await until_async(is_healthy, within_s=BACK_S_MAX, what="every replica is healthy")
 
 
 async def until_lost(client: Client, name: str) -> None:

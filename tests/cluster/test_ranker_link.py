@@ -1,12 +1,13 @@
 """A ranking service as a router sees it: when it is left out, and when it is taken back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 
 from rangefinder.candidates import INDEX, Proposals, merge_candidates
 from rangefinder.cluster_map import Release
@@ -25,12 +26,14 @@ from tests.kit.scripted_ranker import (
     MODEL,
     VERSION,
     ScriptedRanker,
+    changed,
     garbage,
     never,
     refusing,
     rightly,
     scripted_ranker,
 )
+from tests.kit.versions import newer, older
 from tests.kit.waiting import until
 
 IDS = np.arange(50, dtype=np.int64)
@@ -118,6 +121,15 @@ async def test_a_ranker_that_has_too_much_to_do_is_not_left_out(
         for _ in range(3 * FAILURE_COUNT_MAX):
             both.now_s += 2 * SILENCE_S
             assert await both.outcome() is error
+        assert both.link.is_usable
+
+
+@pytest.mark.parametrize("change", [newer, older])
+async def test_a_ranker_of_another_version_is_believed(change: Callable[[Message], object]) -> None:
+    """Fields that this router does not know, or misses where it can do without, are no nonsense."""
+    async with linked() as both:
+        both.ranker.script = changed(change)
+        assert await both.outcome() is None
         assert both.link.is_usable
 
 

@@ -319,8 +319,12 @@ async def test_more_items_than_there_are_gives_all_of_them(ip_nasty: Served, exa
     catalogue = ip_nasty.catalogue
     scores = oracle.scores("ip", catalogue.rows, catalogue.queries[31])
     truth = oracle.best(scores, catalogue.keys, 10_000)
+    expected = [catalogue.ids[row] for row, _ in truth]
     answer = await ip_nasty.client.retrieve(catalogue.queries[31], 10_000, exact=exact)
-    assert [catalogue.ids[row] for row, _ in truth] == answer.ids.tolist()  # type: ignore[union-attr]
+    assert expected == list(answer.ids)
+    batch = await ip_nasty.client.retrieve_batch(catalogue.queries[31:33], 10_000, exact=exact)
+    assert expected == list(batch.of_query(0)[0])
+    assert [len(expected)] * 2 == batch.item_counts.tolist()
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, 1e-6, 0.001, 0.003])

@@ -187,6 +187,9 @@ async def test_a_batch_that_fails_does_not_end_the_stream(plain: Served) -> None
         7: request(7, batch(plain, item_count=10_001)),
         8: request(8, batch(plain, excluded_items=[ItemIds(texts=["a"])])),
         10: RetrieveStreamRequest(batch_id=10, cancel=True, time_allowed_ms=5),
+        11: request(11, batch(plain, queries=VectorBlock(count=0))),
+        12: request(12, batch(plain, queries=VectorBlock(float32_le=b"\0" * 128 * 1_025, count=1_025))),
+        13: request(13, batch(plain, queries=VectorBlock(float32_le=b"\0" * 130, count=1))),
     }
     invalid = ("INVALID_ARGUMENT", "INVALID_REQUEST")
     expected = {

@@ -23,6 +23,7 @@ from tests.kit.waiting import until
 
 STOP_S_MAX = 15.0
 ROLL_S_MAX = 120.0
+ROLL_COUNT = max(1, round(float(os.environ.get("RANGEFINDER_FAULT_S", "1.0")) / 10))
 RESTART_S_MAX = 30.0  # It waits 2 s, and starts on a busy machine.
 START_TIME = "rangefinder_start_time_seconds"
 KILLED = "rangefinder_workers_killed_total"
@@ -68,26 +69,33 @@ def pids(cluster: Cluster) -> dict[str, int]:
     return {name: cluster.pid(name) for name in names} | named
 
 
+async def roll(cluster: Cluster) -> list[str]:
+    """Have `up` replace every process; returns what it tells."""
+    told: list[str] = []
+    cluster.supervisor.send_signal(signal.SIGHUP)
+    assert cluster.supervisor.stderr is not None
+    async with asyncio.timeout(ROLL_S_MAX):
+        while "rangefinder: restarted" not in told:
+            told.append((await cluster.supervisor.stderr.readline()).decode().strip())
+    return told
+
+
 async def test_a_rolling_restart_loses_no_request(cluster: Cluster, dimension: int) -> None:
     """SIGHUP to `up`: every node, ranker and worker is another process afterwards, one after another,
     and of the requests made meanwhile none fails, nor covers less than all."""
-    before, asking = pids(cluster), Asking(dimension)
-    told: list[str] = []
-    async with steady_load(cluster.address, asking) as load:
-        cluster.supervisor.send_signal(signal.SIGHUP)
-        assert cluster.supervisor.stderr is not None
-        async with asyncio.timeout(ROLL_S_MAX):
-            while "rangefinder: restarted" not in told:
-                told.append((await cluster.supervisor.stderr.readline()).decode().strip())
-        answered_meanwhile = load.answered
-    after = pids(cluster)
-
-    assert load.failed == []
-    assert answered_meanwhile > 100
+    asking = Asking(dimension)
+    for _ in range(ROLL_COUNT):
+        before = pids(cluster)
+        async with steady_load(cluster.address, asking) as load:
+            told = await roll(cluster)
+            answered_meanwhile = load.answered
+        after = pids(cluster)
+        assert load.failed == []
+        assert answered_meanwhile > 100
+        assert before.keys() == after.keys()
+        assert set(before.values()) & set(after.values()) == set()
+        assert told == ["rangefinder: restarting one process after another", "rangefinder: restarted"]
     assert asking.partial == 0
-    assert before.keys() == after.keys()
-    assert set(before.values()) & set(after.values()) == set()
-    assert told == ["rangefinder: restarting one process after another", "rangefinder: restarted"]
 
 
 async def test_a_killed_worker_comes_back_while_the_other_answers(

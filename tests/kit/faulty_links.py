@@ -16,7 +16,7 @@ from rangefinder.internal.v1.node_pb2_grpc import NodeServiceStub
 from rangefinder.map_file import read_map, write_map
 from router.config import RouterConfig
 from tests.kit.fault_proxy import Fault, FaultProxy
-from tests.kit.processes import Cluster, free_port
+from tests.kit.processes import free_port
 from tests.kit.recommending import running_router
 
 PROXY_HOST = "127.0.0.2"
@@ -37,24 +37,13 @@ class FaultyLinks:
 
 
 @asynccontextmanager
-async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLinks]:
-    """A second router of a cluster, behind proxies, until the block ends."""
-    cluster_map = read_map(cluster.data_dir / "map" / "map.json")
-    nodes = [
-        replace(node, address=f"{PROXY_HOST}:{node.address.rsplit(':', 1)[1]}")
-        for node in cluster_map.nodes
-    ]
-    write_map(folder / "map.json", replace(cluster_map, nodes=tuple(nodes)))
-    config = RouterConfig(
-        name="router-behind-proxies",
-        listen=f"127.0.0.1:{free_port()}",
-        metrics=f"127.0.0.1:{free_port()}",
-        map_file=folder / "map.json",
-    )
+async def faulty_links(map_file: Path, folder: Path) -> AsyncIterator[FaultyLinks]:
+    """A router of the nodes of a map, behind proxies, until the block ends."""
+    config = router_behind_proxies(map_file, folder)
     assert config.metrics is not None
     async with AsyncExitStack() as stack:
         proxies: dict[str, list[FaultProxy]] = {}
-        for node in cluster_map.nodes:
+        for node in read_map(map_file).nodes:
             ports = [int(node.address.rsplit(":", 1)[1]), await _search_port(node.address)]
             proxies[node.name] = [
                 await stack.enter_async_context(
@@ -64,6 +53,22 @@ async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLi
             ]
         await stack.enter_async_context(running_router(config, folder))
         yield FaultyLinks(config.listen, config.metrics, proxies)
+
+
+def router_behind_proxies(map_file: Path, folder: Path) -> RouterConfig:
+    """The configuration of a router whose map has the nodes at PROXY_HOST."""
+    cluster_map = read_map(map_file)
+    nodes = [
+        replace(node, address=f"{PROXY_HOST}:{node.address.rsplit(':', 1)[1]}")
+        for node in cluster_map.nodes
+    ]
+    write_map(folder / "proxied-map.json", replace(cluster_map, nodes=tuple(nodes)))
+    return RouterConfig(
+        name="router-behind-proxies",
+        listen=f"127.0.0.1:{free_port()}",
+        metrics=f"127.0.0.1:{free_port()}",
+        map_file=folder / "proxied-map.json",
+    )
 
 
 async def _search_port(address: str) -> int:

@@ -35,6 +35,12 @@ class Asked:
         """0 where the request failed."""
         return self.outcome.certificate.coverage if isinstance(self.outcome, Retrieved) else 0.0
 
+    @property
+    def missed(self) -> set[tuple[int, int]]:
+        """The key ranges that the answer does not cover."""
+        assert isinstance(self.outcome, Retrieved)
+        return {(each.key_start, each.key_end) for each in self.outcome.certificate.missed_ranges}
+
 
 @dataclass(slots=True)
 class Flow:
@@ -68,6 +74,16 @@ class Flow:
 
     def failed(self) -> list[RangefinderError]:
         return [each.outcome for each in self.asked if isinstance(each.outcome, RangefinderError)]
+
+    @property
+    def is_reliable(self) -> bool:
+        """Less than one of a thousand requests failed."""
+        return len(self.failed()) <= len(self.asked) // 1_000
+
+    def partial(self) -> list[Asked]:
+        """Those that were answered, but not from everything."""
+        answered = [each for each in self.asked if isinstance(each.outcome, Retrieved)]
+        return [each for each in answered if each.coverage < 1]
 
 
 @asynccontextmanager

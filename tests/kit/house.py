@@ -79,6 +79,7 @@ MESSAGES = (
     "router/recommend_answer.py",
     "router/recommend_requests.py",
     "router/recommendation.py",
+    "router/item_reads.py",
     "router/items.py",
     "router/requests.py",
     "router/retrieval.py",

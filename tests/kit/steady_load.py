@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -28,6 +28,18 @@ class Load:
 
     answered: int = 0
     failed: list[Failure] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ItemReading:
+    """Reads the same items again and again."""
+
+    ids: Sequence[int]
+    missed: int = 0
+
+    async def __call__(self, client: Client) -> None:
+        read = await client.get_items(list(self.ids))
+        self.missed += [item.id for item in read.items] != list(self.ids)
 
 
 @asynccontextmanager

@@ -101,11 +101,14 @@ async def test_without_a_budget_there_is_no_hedge(
     assert ([kept.search_id], True) == (cluster.b.cancelled, cluster.a.sent.empty())
 
 
-async def test_a_node_that_fails_is_replaced_at_once(cluster: FakeCluster) -> None:
+@pytest.mark.parametrize("error", [UNAVAILABLE, MapChanged("z")])
+async def test_a_node_that_fails_is_replaced_at_once(
+    cluster: FakeCluster, error: RangefinderError
+) -> None:
     """Where it could not take the work at all, another does, within the same deadline."""
     asked = cluster.ask(5)
     first, failed = await both_asked(cluster)
-    cluster.b.fail(failed, UNAVAILABLE)
+    cluster.b.fail(failed, error)
     retry = cluster.a.sent.get_nowait()
     assert sorted(failed.shards) == sorted(retry.shards)
     cluster.a.answer(retry)
@@ -127,7 +130,7 @@ async def test_where_all_fail_the_answer_says_why(cluster: FakeCluster) -> None:
     assert (True, True) == (cluster.a.sent.empty(), cluster.b.sent.empty())
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("x", "y"), MapChanged("z"), Internal("bug")])
+@pytest.mark.parametrize("error", [InvalidRequest("x", "y"), Internal("bug")])
 async def test_what_would_fail_anywhere_is_not_asked_again(
     cluster: FakeCluster, error: RangefinderError
 ) -> None:

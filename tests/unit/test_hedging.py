@@ -11,11 +11,14 @@ from rangefinder.errors import (
     DeadlineSpent,
     Draining,
     Internal,
+    InvalidRequest,
     MapChanged,
     NotReady,
     Overloaded,
     RangefinderError,
+    ReleaseNotServed,
     ReplicaUnavailable,
+    UnknownShard,
 )
 from router.attempts import Attempt, Attempts
 from router.hedging import (
@@ -23,6 +26,7 @@ from router.hedging import (
     RETRY_S_MIN,
     hedge_delay_s,
     is_given_up,
+    is_of_the_node,
     look_again_s,
     may_retry,
     node_time_s,
@@ -89,21 +93,28 @@ def test_nobody_is_asked_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "is_retried"),
+    ("error", "is_retried", "is_blamed"),
     [
-        (ReplicaUnavailable("broken"), True),
-        (NotReady("loading"), True),
-        (Draining("going"), True),
-        (MapChanged("epoch"), False),
-        (Overloaded("busy"), False),
-        (DeadlineSpent("late"), False),
-        (Internal("bug"), False),
+        (ReplicaUnavailable("broken"), True, True),
+        (NotReady("loading"), True, True),
+        (Draining("going"), True, True),
+        (MapChanged("epoch"), True, True),
+        (ReleaseNotServed("release"), True, True),
+        (UnknownShard("shard"), True, True),
+        (Internal("bug"), False, True),
+        (Overloaded("busy"), False, False),
+        (DeadlineSpent("late"), False, False),
+        (InvalidRequest("x", "y"), False, False),
     ],
 )
-def test_only_what_was_not_taken_is_retried(error: RangefinderError, is_retried: bool) -> None:
-    """A node that could not take the work says UNAVAILABLE; all else would fail again, or add load."""
+def test_only_what_was_not_taken_is_retried(
+    error: RangefinderError, is_retried: bool, is_blamed: bool
+) -> None:
+    """A node that could not take the work is UNAVAILABLE or goes by another map; all else would fail
+    again, or add load. What any node would refuse is held against none."""
     assert is_retried == may_retry(error, 1.0)
     assert not may_retry(error, RETRY_S_MIN / 2)
+    assert is_blamed == is_of_the_node(error)
 
 
 @given(parts, st.integers(1, 1_024))
