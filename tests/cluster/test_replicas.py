@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from rangefinder import Client, RangefinderError, Retrieved
-from tests.kit.fault_proxy import NONE, Fault
+from rangefinder.cli.bench.fault_proxy import NO_FAULT, LinkFault
 from tests.kit.faulty_links import FaultyLinks, faulty_links
 from tests.kit.flow import LANES, Asked, Flow, require_right, steady_flow
 from tests.kit.processes import Cluster, running_cluster
@@ -31,9 +31,9 @@ TIMES = 5
 HEALTHY_S = 0.5
 FAULT_S = float(os.environ.get("RANGEFINDER_FAULT_S", "1.0"))
 
-SLOW = Fault(delay_s=0.1)  # A round trip takes 200 ms longer, as long as a caller's deadline.
-BLACK_HOLE = Fault(is_black_hole=True)
-NARROW = Fault(bytes_per_s=12_500)
+SLOW = LinkFault(delay_s=0.1)  # A round trip takes 200 ms longer, as long as a caller's deadline.
+BLACK_HOLE = LinkFault(is_black_hole=True)
+NARROW = LinkFault(bytes_per_s=12_500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
             flow.asked.clear()
             await asyncio.sleep(FAULT_S)
             after = served.sent()
-            served.links.set_fault(NODES[round_number % 3], NONE)
+            served.links.set_fault(NODES[round_number % 3], NO_FAULT)
         assert flow.failed() == []
         assert len(partial(flow)) <= LANES
         assert took_s(flow.asked, 0.5) < took_s(healthy, 0.95) + 0.05
@@ -123,7 +123,9 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
 
 
 @pytest.mark.parametrize("fault", [BLACK_HOLE, NARROW], ids=["black-hole", "narrow"])
-async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease, fault: Fault) -> None:
+async def test_a_lost_line_is_not_noticed(
+    served: Served, release: SmallRelease, fault: LinkFault
+) -> None:
     """T16, T18: what is sent to one node is swallowed, or passes at 100 kbit/s. Nothing fails, hardly
     an answer is partial, and soon nobody waits for the node."""
     for round_number in range(TIMES):
@@ -133,7 +135,7 @@ async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease,
             await asyncio.sleep(FAULT_S)
             settled = len(flow.asked)
             await asyncio.sleep(HEALTHY_S)
-            served.links.set_fault(node, NONE)
+            served.links.set_fault(node, NO_FAULT)
         assert flow.failed() == []
         assert len(partial(flow)) <= LANES
         assert took_s(flow.asked[settled:], 0.5) < 0.1
@@ -159,7 +161,7 @@ async def test_with_all_replicas_gone_the_answer_says_so(served: Served, release
             served.links.set_fault(node, BLACK_HOLE)
         await flow.until_one(lambda asked: asked.coverage == 0, within_s=10, what="coverage 0")
         for node in NODES:
-            served.links.set_fault(node, NONE)
+            served.links.set_fault(node, NO_FAULT)
         await flow.until_whole(within_s=20)
     assert flow.failed() == []
     require_right(flow, release)

@@ -1,25 +1,16 @@
-"""A router whose links to the nodes can be slowed, cut and silenced, each for itself.
-
-Nodes listen on 127.0.0.1; the router's map has them at 127.0.0.2, where a proxy stands before each of
-their ports. A node tells its search port as it is, so the proxies have the same port numbers.
-"""
+"""A router whose links to the nodes can be slowed, cut and silenced, each for itself."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
-from rangefinder.internal.v1.node_pb2 import GetNodeStatusRequest
-from rangefinder.internal.v1.node_pb2_grpc import NodeServiceStub
-from rangefinder.map_file import read_map, write_map
+from rangefinder.cli.bench.fault_proxy import LinkFault
+from rangefinder.cli.bench.links import Links, links_to
+from rangefinder.map_file import write_map
 from router.config import RouterConfig
-from tests.kit.fault_proxy import Fault, FaultProxy
 from tests.kit.processes import Cluster, free_port
 from tests.kit.recommending import running_router
-
-PROXY_HOST = "127.0.0.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +19,16 @@ class FaultyLinks:
 
     address: str
     metrics: str
-    proxies: dict[str, list[FaultProxy]]
+    links: Links
 
-    def set_fault(self, node: str, fault: Fault) -> None:
+    def set_fault(self, node: str, fault: LinkFault) -> None:
         """On all ways to a node."""
-        for proxy in self.proxies[node]:
-            proxy.set_fault(fault)
+        self.links.set_fault(node, fault)
 
 
 @asynccontextmanager
 async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLinks]:
     """A second router of a cluster, behind proxies, until the block ends."""
-    cluster_map = read_map(cluster.data_dir / "map" / "map.json")
-    nodes = [
-        replace(node, address=f"{PROXY_HOST}:{node.address.rsplit(':', 1)[1]}")
-        for node in cluster_map.nodes
-    ]
-    write_map(folder / "map.json", replace(cluster_map, nodes=tuple(nodes)))
     config = RouterConfig(
         name="router-behind-proxies",
         listen=f"127.0.0.1:{free_port()}",
@@ -52,21 +36,7 @@ async def faulty_links(cluster: Cluster, folder: Path) -> AsyncIterator[FaultyLi
         map_file=folder / "map.json",
     )
     assert config.metrics is not None
-    async with AsyncExitStack() as stack:
-        proxies: dict[str, list[FaultProxy]] = {}
-        for node in cluster_map.nodes:
-            ports = [int(node.address.rsplit(":", 1)[1]), await _search_port(node.address)]
-            proxies[node.name] = [
-                await stack.enter_async_context(
-                    FaultProxy(f"127.0.0.1:{port}").listening(PROXY_HOST, port)
-                )
-                for port in ports
-            ]
-        await stack.enter_async_context(running_router(config, folder))
-        yield FaultyLinks(config.listen, config.metrics, proxies)
-
-
-async def _search_port(address: str) -> int:
-    async with grpc.aio.insecure_channel(address) as channel:
-        status = await NodeServiceStub(channel).GetNodeStatus(GetNodeStatusRequest(), timeout=10)
-    return int(status.search_port)
+    async with links_to(cluster.data_dir) as links:
+        write_map(config.map_file, links.cluster_map)
+        async with running_router(config, folder):
+            yield FaultyLinks(config.listen, config.metrics, links)

@@ -47,7 +47,7 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
     """One that was sent late is as slow as it was for who wanted it then; failures have no latency."""
     late = samples([(1.0, 0.5, 0.25, 1.0), (2.0, 0.0, 4.0, NOWHERE)])
     latency = Latency.of(late)
-    assert latency == Latency(p50=750, p90=750, p99=750, p99_9=750)
+    assert latency == Latency(p50=750, p90=750, p95=750, p99=750, p99_9=750)
     assert (late.failed, late.partial) == (1, 0)
     assert Latency.of(samples([(0, 0, 1, NOWHERE)])) is None
 

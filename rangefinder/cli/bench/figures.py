@@ -9,10 +9,11 @@ from statistics import median
 from typing import ClassVar
 
 from rangefinder.cli.bench.lists import Mode
-from rangefinder.cli.bench.schedule import Bin, Latency
+from rangefinder.cli.bench.schedule import Latency
+from rangefinder.cli.bench.trials import Fault
 from rangefinder.documents import STRICT
 
-FORMAT = 1
+FORMAT = 2
 
 # Unary calls whose CPU is judged: as many at once as fill batches, few enough for one client.
 JUDGED_IN_FLIGHT = 32
@@ -130,25 +131,6 @@ class Width:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """An open loop through the loss of one node."""
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: str
-    node: str
-    nodes: int
-    replicas: int
-    rate: float
-    begin_s: float  # From the beginning of the load.
-    end_s: float
-    messages: int
-    failed: int
-    failures: dict[str, int]
-    bins: list[Bin]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """Everything of one run."""
 
@@ -166,7 +148,7 @@ class Figures:
     closed: list[Load]
     open: list[Load]
     widths: list[Width]
-    fault: Fault | None
+    faults: list[Fault]
 
     def echo(self, in_flight: int) -> list[Echo]:
         """One for each repetition, in their order."""
@@ -183,6 +165,14 @@ class Figures:
     def rates(self) -> list[float]:
         """Every open loop, in order. Its rate is the same in each repetition."""
         return list(dict.fromkeys(each.rate for each in self.open if each.rate is not None))
+
+    def faults_of(self, kind: str) -> list[Fault]:
+        """One for each repetition."""
+        return [each for each in self.faults if each.kind == kind]
+
+    def fault_kinds(self) -> list[str]:
+        """Every kind of fault that there was, in order."""
+        return list(dict.fromkeys(each.kind for each in self.faults))
 
     def peak(self) -> float | None:
         """Queries a second of the best closed loop of one query a message; None without any."""

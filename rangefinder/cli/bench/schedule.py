@@ -93,6 +93,7 @@ class Latency:
 
     p50: float
     p90: float
+    p95: float
     p99: float
     p99_9: float
 
@@ -102,8 +103,8 @@ class Latency:
         took_ms = samples.took_ms[samples.is_answered]
         if not len(took_ms):
             return None
-        p50, p90, p99, p99_9 = np.percentile(took_ms, [50, 90, 99, 99.9]).tolist()
-        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9)
+        p50, p90, p95, p99, p99_9 = np.percentile(took_ms, [50, 90, 95, 99, 99.9]).tolist()
+        return cls(p50=p50, p90=p90, p95=p95, p99=p99, p99_9=p99_9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
