@@ -104,7 +104,7 @@ _FAULTS = "slow,kill,blackhole" if sys.platform == "linux" else "kill"
     help="Of a node under load, where two others hold the same: some of stop, kill, slow, blackhole, or"
     f" none. Default: {_FAULTS}; with --address: none.",
 )
-@click.option("--fault-seconds", type=click.FloatRange(0.1, 600), default=6.0, show_default=True)
+@click.option("--fault-seconds", type=click.FloatRange(0.1, 600), default=8.0, show_default=True)
 @click.option(
     "--generators", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
