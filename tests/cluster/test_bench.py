@@ -102,7 +102,18 @@ async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
     done = await asyncio.to_thread(
         rangefinder,
         *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary"),
-        *("--in-flight", 2, "--rates", "50%", "--fault", "kill", "--fault-seconds", 0.3),
+        *(
+            "--in-flight",
+            2,
+            "--rates",
+            "50%",
+            "--fault",
+            "kill",
+            "--fault-seconds",
+            0.3,
+            "--overload",
+            0,
+        ),
         *("--data-dir", kept, "--out", results),
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -133,7 +144,7 @@ async def test_faults_of_lines_are_measured(tmp_path: Path) -> None:
         rangefinder,
         *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary", "--in-flight", 2),
         *("--rates", "100", "--fault", "slow,blackhole", "--fault-seconds", 3.5, "--no-curve"),
-        *("--no-plots", "--out", tmp_path, "--data-dir", tmp_path / "kept"),
+        *("--overload", 0, "--no-plots", "--out", tmp_path, "--data-dir", tmp_path / "kept"),
     )
     assert (done.returncode, done.stderr) == (0, "")
     found = from_json((tmp_path / "bench.json").read_text(), Figures, "bench.json")
@@ -146,6 +157,26 @@ async def test_faults_of_lines_are_measured(tmp_path: Path) -> None:
     assert slow.hedge_delay_s is not None and 0 < slow.hedge_delay_s < 0.2
     assert silent.left_out_after_s is not None and silent.left_out_after_s < 2
     assert processes_of(tmp_path) == []
+
+
+async def test_an_overload_is_measured(tmp_path: Path) -> None:
+    """Three times the peak for a second: some are answered, what is not is told why, and the router
+    sends no more than it may. Absolute figures are those of a machine that this test may share."""
+    done = await asyncio.to_thread(
+        rangefinder,
+        *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary", "--in-flight", 4),
+        *("--rates", "100", "--fault", "none", "--overload", 1, "--no-curve", "--no-plots"),
+        *("--out", tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = from_json((tmp_path / "bench.json").read_text(), Figures, "bench.json")
+    (overload,) = found.overloads
+    assert overload.flood_rate + overload.usual_rate == pytest.approx(3 * overload.peak)
+    assert 0 < overload.goodput <= overload.flood_rate + overload.usual_rate
+    flooded = next(each for each in overload.spans if each.what == "overloaded")
+    assert sum(overload.failures.values()) == flooded.failed
+    assert flooded.sent is not None and flooded.sent.extra_share <= 0.25
+    assert "overload" in done.stdout and processes_of(tmp_path) == []
 
 
 async def test_a_running_cluster_is_measured(plain: Served, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rangefinder.cli.bench.figures import (
 )
 from rangefinder.cli.bench.lists import Mode
 from rangefinder.cli.bench.schedule import Bin, Latency
-from rangefinder.cli.bench.trials import Fault, Sent, Span
+from rangefinder.cli.bench.trials import Fault, Overload, Sent, Span
 
 
 def latency(p50: float) -> Latency:
@@ -110,7 +110,45 @@ def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) 
         ],
         open=[load(Mode.UNARY, 0, run, 700, rate=rate) for run in runs for rate in (100.0, 250.5)],
         widths=[Width(width=10, recall=0.9, queries_per_s=9_000)],
+        overloads=[overload(run) for run in runs],
         faults=[fault(kind, run) for run in runs for kind in ("slow", "blackhole", "kill")],
+    )
+
+
+def overload(
+    run: int, *, goodput: float = 950.0, refused_p50: float = 1.5, hedges: float = 0.1
+) -> Overload:
+    """10 s of three times a peak of 1,000; an empty call takes 1 ms, p99 of refusals is 3 x p50."""
+    return Overload(
+        run=run,
+        peak=1_000,
+        usual_rate=500,
+        flood_rate=2_500,
+        begin_s=3.0,
+        end_s=13.0,
+        goodput=goodput,
+        answered=latency(20.0),
+        refused=latency(refused_p50),
+        partial=0,
+        failures={"OVERLOADED": 20_500},
+        empty_p50_ms=1.0,
+        back_after_s=0.5,
+        routers_cores=0.7,
+        nodes_cores=0.6,
+        sent_late_ms=0.1,
+        spans=[
+            Span(
+                what="overloaded",
+                begin_s=3.0,
+                end_s=13.0,
+                requests=30_000,
+                failed=20_500,
+                partial=0,
+                latency=latency(20.0),
+                sent=Sent(first=10_000, hedge=10_000 * hedges, retry=100),
+            )
+        ],
+        bins=[],
     )
 
 

@@ -49,6 +49,7 @@ empty unary call (echo), and the same indexes searched in memory (kernel). CPU i
 """
 
 _SHARES = "25%,50%,75%,90%"
+_OVERLOAD_S = 10.0
 _FAULTS = "slow,kill,blackhole" if sys.platform == "linux" else "kill"
 
 
@@ -106,6 +107,12 @@ _FAULTS = "slow,kill,blackhole" if sys.platform == "linux" else "kill"
 )
 @click.option("--fault-seconds", type=click.FloatRange(0.1, 600), default=8.0, show_default=True)
 @click.option(
+    "--overload",
+    "overload_s",
+    type=click.FloatRange(0, 600),
+    help=f"Seconds of three times the peak; 0: none. Default: {_OVERLOAD_S:g}; with --address: 0.",
+)
+@click.option(
     "--generators", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
 @click.option(
@@ -152,6 +159,7 @@ def command(
     deadline_s: float,
     fault: str | None,
     fault_seconds: float,
+    overload_s: float | None,
     generators: int,
     connections: int | None,
     has_curve: bool,
@@ -167,7 +175,7 @@ def command(
     """
     _require_one_subject(items, dimension, release, address)
     has_unary = Mode.UNARY in modes_of(modes)
-    faults = _FAULTS if has_unary and not address else NO_FAULT
+    has_trials = has_unary and not address
     order = Order(
         plan=Plan(
             in_flight=in_flight_of(in_flight),
@@ -185,8 +193,9 @@ def command(
         width=width,
         deadline_s=deadline_s,
         rates=rates_of(rates or (_SHARES if has_unary else "")),
-        faults=faults_of(fault or faults),
+        faults=faults_of(fault or (_FAULTS if has_trials else NO_FAULT)),
         fault_s=fault_seconds,
+        overload_s=(_OVERLOAD_S if has_trials else 0.0) if overload_s is None else overload_s,
         generators=generators,
         connections=connections or (1 if router_workers == 1 else 2 * router_workers),
         has_curve=has_curve,

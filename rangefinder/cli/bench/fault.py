@@ -6,11 +6,10 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
-from rangefinder.cli.bench.cluster import Cluster, ClusterOrder, started
+from rangefinder.cli.bench.cluster import Cluster, ClusterOrder
 from rangefinder.cli.bench.fault_proxy import NO_FAULT, LinkFault
 from rangefinder.cli.bench.links import Links, links_to, router_behind
 from rangefinder.cli.bench.lists import FaultKind
@@ -42,7 +41,7 @@ _OF_LINE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultOrder:
-    """What is to happen, and to which cluster."""
+    """What is to happen to the nodes of a cluster."""
 
     kinds: Sequence[FaultKind]
     cluster: ClusterOrder
@@ -65,11 +64,11 @@ class _Place:
 
 
 async def through_faults(
-    bench: Bench, order: FaultOrder, folder: Path, advance: Callable[[int], None]
+    bench: Bench, order: FaultOrder, advance: Callable[[int], None]
 ) -> list[Fault]:
     """An open loop through each kind of fault, as often as there are runs; nodes take turns."""
     found: list[Fault] = []
-    async with _replicated(bench, order, folder) as place:
+    async with _with_links(bench, order) as place:
         for run, kind in product(range(bench.plan.runs), order.kinds):
             node = f"node-{len(found) % order.cluster.node_count}"
             await place.cluster.until_well()
@@ -79,23 +78,17 @@ async def through_faults(
 
 
 @asynccontextmanager
-async def _replicated(bench: Bench, order: FaultOrder, folder: Path) -> AsyncIterator[_Place]:
-    """A cluster of its own, behind proxies where a line is to be at fault."""
+async def _with_links(bench: Bench, order: FaultOrder) -> AsyncIterator[_Place]:
+    """The cluster, behind proxies where a line is to be at fault."""
+    cluster, links = bench.cluster, None
     async with AsyncExitStack() as stack:
-        cluster, links = await stack.enter_async_context(started(order.cluster, folder)), None
         if any(kind.is_of_line for kind in order.kinds):
             assert cluster.data_dir is not None
             links = await stack.enter_async_context(links_to(cluster.data_dir))
             cluster = await stack.enter_async_context(router_behind(links, cluster))
-        asked = replace(bench.asked, address=cluster.address)
         metrics = cluster.metrics()
         assert metrics is not None
-        yield _Place(
-            bench=replace(bench, cluster=cluster, asked=asked),
-            order=order,
-            metrics=metrics,
-            links=links,
-        )
+        yield _Place(bench=bench.at(cluster), order=order, metrics=metrics, links=links)
 
 
 async def _through(place: _Place, kind: FaultKind, node: str, run: int) -> Fault:
@@ -124,7 +117,7 @@ async def _through(place: _Place, kind: FaultKind, node: str, run: int) -> Fault
         end_s=before_s + order.seconds,
         messages=len(samples.due_s),
         failed=samples.failed,
-        failures=dict(samples.failures),
+        failures=samples.failures,
         hedge_delay_s=delay_s,
         left_out_after_s=left_out_s,
         sent_late_ms=late_ms(samples),

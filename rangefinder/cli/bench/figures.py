@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from rangefinder.cli.bench.lists import Mode
 from rangefinder.cli.bench.schedule import Latency
-from rangefinder.cli.bench.trials import Fault
+from rangefinder.cli.bench.trials import Fault, Overload
 from rangefinder.documents import STRICT
 
 FORMAT = 2
@@ -148,6 +148,7 @@ class Figures:
     closed: list[Load]
     open: list[Load]
     widths: list[Width]
+    overloads: list[Overload]
     faults: list[Fault]
 
     def echo(self, in_flight: int) -> list[Echo]:
@@ -176,6 +177,16 @@ class Figures:
 
     def peak(self) -> float | None:
         """Queries a second of the best closed loop of one query a message; None without any."""
+        return max(self._unary_rates().values(), default=None)
+
+    def peak_in_flight(self) -> int:
+        """How many were in flight in that one."""
+        rates = self._unary_rates()
+        return max(rates, key=lambda in_flight: rates[in_flight])
+
+    def _unary_rates(self) -> dict[int, float]:
         cells = [cell for cell in self.cells() if cell[0] is Mode.UNARY]
-        rates = [median(each.queries_per_s for each in self.load(*cell)) for cell in cells]
-        return max(rates, default=None)
+        return {
+            in_flight: median(each.queries_per_s for each in self.load(mode, in_flight))
+            for mode, in_flight in cells
+        }

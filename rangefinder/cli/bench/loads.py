@@ -121,7 +121,7 @@ def _load(
         messages=len(samples.due_s),
         failed=samples.failed,
         partial=samples.partial,
-        failures=dict(samples.failures),
+        failures=samples.failures,
         sent_late_ms=late_ms(samples),
     )
 

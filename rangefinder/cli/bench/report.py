@@ -7,6 +7,7 @@ from statistics import median
 from rangefinder.cli.bench.fault_report import fault_verdicts, show_faults
 from rangefinder.cli.bench.figures import JUDGED_IN_FLIGHT, Cpu, Figures, Kernel, Load
 from rangefinder.cli.bench.lists import Mode
+from rangefinder.cli.bench.overload_report import overload_verdicts, show_overload
 from rangefinder.cli.bench.schedule import Latency
 from rangefinder.cli.bench.verdict import NOTHING, Cell, Verdict, cell, median_of
 from rangefinder.cli.output import print_line, print_table
@@ -23,6 +24,7 @@ def show(figures: Figures) -> None:
         print_table("recall against throughput (batches)", ("width", "recall", "queries/s"), rows)
     if figures.open:
         _show_open(figures)
+    show_overload(figures)
     show_faults(figures)
     print_table(
         f"targets, medians of {figures.setting.runs} runs",
@@ -147,7 +149,7 @@ def verdicts(figures: Figures) -> list[Verdict]:
     if alone is not None:
         what = "unary, one in flight: p50 / that of an empty call"
         found.append(Verdict(what=what, value=alone, bound=3.5))
-    return [*found, *fault_verdicts(figures)]
+    return [*found, *overload_verdicts(figures), *fault_verdicts(figures)]
 
 
 def ratio_to_kernel(loads: Sequence[Load], kernels: Sequence[Kernel]) -> float | None:

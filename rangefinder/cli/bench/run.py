@@ -28,9 +28,9 @@ from rangefinder.cli.bench.links import require_proxies
 from rangefinder.cli.bench.lists import FaultKind, Mode, Rate
 from rangefinder.cli.bench.loads import Loads
 from rangefinder.cli.bench.measure import Bench, Plan
+from rangefinder.cli.bench.overload import OverloadOrder, through_overloads
 from rangefinder.cli.bench.recall import Recall
 from rangefinder.cli.bench.subject import Subject
-from rangefinder.cli.bench.trials import Fault
 from rangefinder.cli.bench.workers import workers
 from rangefinder.client import Client
 from rangefinder.errors import InputRefused, ReplicaUnavailable
@@ -46,7 +46,7 @@ _LIBRARIES = ("rangefinder", "grpcio", "protobuf", "numpy", "hnswlib", "uvloop")
 _FAULT_SHARE = 0.5
 
 # One can be lost, and one slow beside it.
-_FAULT_REPLICAS = 3
+_TRIAL_REPLICAS = 3
 
 Tell = Callable[[str, int], None]  # A stage, and the steps it has.
 
@@ -67,6 +67,7 @@ class Order:
     rates: Sequence[Rate]
     faults: Sequence[FaultKind]
     fault_s: float
+    overload_s: float  # 0: none.
     generators: int
     connections: int  # Of each generator.
     has_curve: bool
@@ -80,15 +81,15 @@ class Order:
             raise InputRefused(f"--width {self.width} holds no {self.item_count} items")
         if self.plan.queries_per_message * self.item_count > BATCH_ITEMS_MAX:
             raise InputRefused(f"--batch times --item-count is over {BATCH_ITEMS_MAX:,}")
-        if self.address is not None and self.faults:
-            raise InputRefused("--fault is of a cluster of its own: not with --address")
+        if self.address is not None and (self.faults or self.overload_s):
+            raise InputRefused("--fault and --overload need a cluster of its own: not with --address")
         if any(kind.is_of_line for kind in self.faults):
             require_proxies()
         if Mode.UNARY in self.plan.modes:
             return
-        if self.faults or any(rate.is_share for rate in self.rates):
+        if self.faults or self.overload_s or any(rate.is_share for rate in self.rates):
             raise InputRefused(
-                "--fault and shares in --rates are of the peak of unary: add it to --modes"
+                "--fault, --overload and shares in --rates are of the peak of unary: add it to --modes"
             )
 
 
@@ -117,7 +118,7 @@ async def run(order: Order, subject: Subject, folder: Path, progress: Progress) 
             if order.has_curve:
                 figures = replace(figures, widths=await _widths(bench, recall, progress))
             figures = replace(figures, open=await _open(bench, order, figures, progress))
-            return replace(figures, faults=await _faults(bench, order, folder, figures, progress))
+            return await _trials(bench, order, folder, figures, progress)
 
 
 @asynccontextmanager
@@ -229,6 +230,7 @@ def _blank(order: Order, subject: Subject, width: int, recall: float) -> Figures
         closed=[],
         open=[],
         widths=[],
+        overloads=[],
         faults=[],
     )
 
@@ -287,22 +289,31 @@ async def _open(bench: Bench, order: Order, figures: Figures, progress: Progress
     return loads
 
 
-async def _faults(
+async def _trials(
     bench: Bench, order: Order, folder: Path, figures: Figures, progress: Progress
-) -> list[Fault]:
-    """A node is at fault whose shards others hold too, in a cluster of its own."""
+) -> Figures:
+    """Too much is asked, or a node is at fault: of a cluster that holds everything several times."""
     peak = figures.peak()
-    if not order.faults or not peak:
-        return []
-    replicas = max(order.replica_count, _FAULT_REPLICAS)
+    if not peak or not (order.faults or order.overload_s):
+        return figures
+    replicas = max(order.replica_count, _TRIAL_REPLICAS)
     wanted = ClusterOrder(
         release=bench.release,
         node_count=max(order.node_count, replicas),
         replica_count=replicas,
         router_workers=order.router_workers,
     )
-    progress.begin("through faults", order.plan.runs * len(order.faults))
-    faults = FaultOrder(
-        kinds=order.faults, cluster=wanted, rate=peak * _FAULT_SHARE, seconds=order.fault_s
-    )
-    return await through_faults(bench, faults, folder, progress.advance)
+    async with started(wanted, folder) as cluster:
+        bench = bench.at(cluster)
+        if order.overload_s:
+            overload = OverloadOrder(seconds=order.overload_s, peak_in_flight=figures.peak_in_flight())
+            progress.begin("through overload", order.plan.runs)
+            overloads = await through_overloads(bench, overload, progress.advance)
+            figures = replace(figures, overloads=overloads)
+        if order.faults:
+            faults = FaultOrder(
+                kinds=order.faults, cluster=wanted, rate=peak * _FAULT_SHARE, seconds=order.fault_s
+            )
+            progress.begin("through faults", order.plan.runs * len(order.faults))
+            figures = replace(figures, faults=await through_faults(bench, faults, progress.advance))
+    return figures

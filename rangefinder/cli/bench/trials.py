@@ -85,3 +85,32 @@ class Fault:
 
     def span(self, what: str) -> Span | None:
         return next((each for each in self.spans if each.what == what), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overload:
+    """Usual traffic, which a flood joins for a while."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    run: int
+    peak: float  # Queries a second, of a closed loop right before.
+    usual_rate: float
+    flood_rate: float  # Beside the usual one.
+    begin_s: float  # Of the flood, from the beginning of the load.
+    end_s: float
+    goodput: float  # Whole answers a second while it lasted.
+    answered: Latency | None
+    refused: Latency | None  # OVERLOADED; milliseconds until the word came.
+    partial: int
+    failures: dict[str, int]  # As the others above: of what was due while it lasted.
+    empty_p50_ms: float  # Of an empty call, as many a second.
+    back_after_s: float | None  # From its end; None: not while there was load.
+    routers_cores: float  # Processor time a second, while it lasted; what is left is the generators'.
+    nodes_cores: float
+    sent_late_ms: float  # p99
+    spans: list[Span]
+    bins: list[Bin]  # Of the usual traffic.
+
+    def span(self, what: str) -> Span | None:
+        return next((each for each in self.spans if each.what == what), None)
