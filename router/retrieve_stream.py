@@ -142,7 +142,7 @@ class RetrieveStreams:
         try:
             return await self._run_batch(batch, deadline)
         finally:
-            self._line.leave(arrived_s)
+            self._line.leave(arrived_s, deadline.ends_at_s)
 
 
 async def _refuse_more_than_cancel(stream: PublicStream, request: public.RetrieveStreamRequest) -> None:
