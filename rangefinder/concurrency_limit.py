@@ -118,6 +118,9 @@ _PATIENCE = 2.0
 
 _GAP_SMOOTHING = 0.1
 
+# A call that takes more of its time was most likely cut off: others keep back a tenth for the answer.
+_IN_TIME_SHARE = 0.9
+
 
 class Line(Generic[T]):
     """Calls under way and those that wait for a place, first come, first served.
@@ -168,13 +171,11 @@ class Line(Generic[T]):
         """A call that waits has gone."""
         self._waiting = deque(each for each in self._waiting if each[2] is not call)
 
-    def leave(self, now_s: float, arrived_s: float) -> tuple[list[T], list[T]]:
+    def leave(self, now_s: float, arrived_s: float, ends_at_s: float) -> tuple[list[T], list[T]]:
         """A call that ran has ended; returns those that run now, and those whose time was up."""
         self.limit.record(now_s, now_s - arrived_s, self.running + len(self._waiting))
         self.running -= 1
-        if self._waiting and self._left_s:
-            self._gap_s += _GAP_SMOOTHING * (now_s - self._left_s - self._gap_s)
-        self._left_s = now_s if self._waiting else 0.0
+        self._note_end(now_s, now_s < arrived_s + _IN_TIME_SHARE * (ends_at_s - arrived_s))
         begun: list[T] = []
         expired: list[T] = []
         while self._waiting and self.running < self.limit.limit:
@@ -186,3 +187,13 @@ class Line(Generic[T]):
                 expired.append(call)
                 self.limit.record(now_s, now_s - waited_from_s, self.running + len(self._waiting))
         return begun, expired
+
+    def _note_end(self, now_s: float, is_in_time: bool) -> None:
+        """Learn how often calls end. One that was cut off by its deadline ended for nothing."""
+        gap_s = now_s - self._left_s
+        if self._waiting and self._left_s and (is_in_time or gap_s > self._gap_s):
+            self._gap_s += _GAP_SMOOTHING * (gap_s - self._gap_s)
+        if not self._waiting:
+            self._left_s = 0.0
+        elif is_in_time or not self._left_s:
+            self._left_s = now_s

@@ -2,12 +2,14 @@
 
 Counted in queries sent to a node, not in messages: the budget bounds the work that is added. A bucket
 fills by a share of what is sent, and holds a second's worth: steadily that share can be spent, and for
-a moment twice as much.
+a moment twice as much. That of hedges fills more slowly than it is large, so that also where a full one
+is emptied, of any ten seconds a twentieth is hedged at most.
 """
 
 from math import exp
 
 HEDGE_SHARE = 0.05
+_HEDGE_FILL = 0.045
 EXTRA_SHARE = 0.2  # Hedges and retries together.
 
 _MOMENT_S = 1.0
@@ -41,7 +43,7 @@ class Budget:
         self._recent = self._recent * exp((self._at_s - now_s) / _MOMENT_S) + count
         self._at_s = now_s
         moment = self._moment
-        self._hedges = min(self._hedges + HEDGE_SHARE * count, HEDGE_SHARE * moment)
+        self._hedges = min(self._hedges + _HEDGE_FILL * count, HEDGE_SHARE * moment)
         self._extra = min(self._extra + EXTRA_SHARE * count, EXTRA_SHARE * moment)
 
     def take_hedge(self, count: int) -> bool:

@@ -46,6 +46,7 @@ class Dispatch:
         self._links, self._replicas = links, Replicas(cluster_map, links)
         self._on_answer, self._on_over = on_answer, on_over
         self.budget = Budget(time.monotonic())
+        self.hedge_delay_s = 0.0  # The longest of the last batch.
         self._asked_s: dict[str, float] = {}  # When each node was first asked since it was heard of.
 
     def send(self, batch: Batch) -> None:
@@ -94,9 +95,11 @@ class Dispatch:
         if left_s < _WATCHED_S_MIN:
             return
         p95_s = self._replicas.p95_s(now_s)
+        self.hedge_delay_s = 0.0
         for number in range(first, len(batch.attempts)):
             attempt = batch.attempts[number]
             delay_s = self._replicas.hedge_delay_s(attempt.node, attempt.shards, left_s, p95_s)
+            self.hedge_delay_s = max(self.hedge_delay_s, delay_s)
             batch.timers[number] = loop.call_later(delay_s, self._on_late, batch, number)
 
     def _on_late(self, batch: Batch, number: int) -> None:

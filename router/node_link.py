@@ -22,7 +22,7 @@ from rangefinder.internal.v1.packed_pb2 import PackedSearchRequest
 from rangefinder.telemetry.logs import get_log
 from router.batch import NodeAnswer
 from router.batch_message import answer_of
-from router.health import NodeHealth
+from router.health import SILENCE_S, NodeHealth
 from router.pace import NodePace
 
 if TYPE_CHECKING:  # It stands in the type stubs alone.
@@ -33,7 +33,9 @@ OnAnswer = Callable[[NodeAnswer | RangefinderError], None]
 _RECONNECT_S_MIN, _RECONNECT_S_MAX = 0.05, 1.0
 _GREETING_S_MAX = 1.0
 _PROBE_S_MAX = 0.5
-_WATCH_S = 0.1
+
+# Twice in the time after which a node that owes an answer counts as silent.
+_WATCH_S = SILENCE_S / 2
 
 
 class NodeLink:
@@ -95,6 +97,7 @@ class NodeLink:
         while True:
             await asyncio.sleep(_WATCH_S)
             self.health.look(time.monotonic())
+            self._ask_whether_it_is_there(time.monotonic())
             if not (self.is_open and self.health.is_probe_due(time.monotonic())):
                 continue
             connection = self._connection
@@ -171,12 +174,23 @@ class NodeLink:
             raise NotReady(f"node {self.name} is not ready")
         return connection
 
+    def _ask_whether_it_is_there(self, now_s: float) -> None:
+        """A node that owes an answer may be busy with it: what it says to a ping counts as heard."""
+        is_quiet = now_s - self.last_heard_s >= _WATCH_S
+        if self._connection is not None and self._waiting and is_quiet:
+            self._send_ping(self._connection)
+
+    def _send_ping(self, connection: "NodeConnection") -> int:
+        ping_id = self._new_id()
+        connection.send(wire.SearchRequest(search_id=ping_id, ping=True).SerializeToString())
+        return ping_id
+
     async def _ping(self) -> bool:
         """Whether somebody is there who reads this connection."""
         assert self._connection is not None, "it is open"
-        ping_id, answered = self._new_id(), asyncio.get_running_loop().create_future()
+        answered = asyncio.get_running_loop().create_future()
+        ping_id = self._send_ping(self._connection)
         self._pings[ping_id] = answered
-        self._connection.send(wire.SearchRequest(search_id=ping_id, ping=True).SerializeToString())
         await asyncio.wait((answered,), timeout=_PROBE_S_MAX)
         del self._pings[ping_id]
         return answered.done()

@@ -148,7 +148,7 @@ class RetrieveStreams:
         try:
             return await self._run_batch(batch, deadline)
         finally:
-            self._line.leave(arrived_s)
+            self._line.leave(arrived_s, deadline.ends_at_s)
 
 
 async def _enter(in_flight: _InFlight, deadline: Deadline) -> None:

@@ -174,6 +174,11 @@ def _add_gauges(
         gatherer.dispatch.budget.counts,
     )
     metrics.gauge(
+        "hedge_delay_seconds",
+        "How long the last batch waits for a node until others are asked, too.",
+        lambda: gatherer.dispatch.hedge_delay_s,
+    )
+    metrics.gauge(
         "rankers_usable", "Rankers that candidates are sent to.", lambda: rankers.usable_count
     )
 

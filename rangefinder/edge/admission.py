@@ -70,27 +70,27 @@ class CallLine:
                 return
             case Place.WAITS:
                 self._watch(ends_at_s)
-                await self._turn_of(turn, now_s)
+                await self._turn_of(turn, now_s, ends_at_s)
             case Place.REFUSED:
                 retry_after_ms = int(self._line.limit.retry_after_s * 1000)
                 raise Overloaded("as many calls are under way as can be: come later", retry_after_ms)
 
-    async def _turn_of(self, turn: "asyncio.Future[None]", arrived_s: float) -> None:
+    async def _turn_of(self, turn: "asyncio.Future[None]", arrived_s: float, ends_at_s: float) -> None:
         try:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
                 self._line.drop(turn)
             elif turn.exception() is None:  # It was its turn, and nobody knew that it had gone.
-                self.leave(arrived_s)
+                self.leave(arrived_s, ends_at_s)
             raise
 
-    def leave(self, arrived_s: float) -> None:
+    def leave(self, arrived_s: float, ends_at_s: float) -> None:
         """A call that ran has ended; those that wait longest go on."""
         places = 1
         while places:
             places -= 1
-            begun, expired = self._line.leave(time.monotonic(), arrived_s)
+            begun, expired = self._line.leave(time.monotonic(), arrived_s, ends_at_s)
             for turn in begun:
                 if turn.done():  # Its caller went just now: the next one may go on.
                     places += 1

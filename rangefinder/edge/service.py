@@ -180,7 +180,7 @@ class Service:
             try:
                 return await answer(content, call)
             finally:
-                line.leave(arrived_s)
+                line.leave(arrived_s, call.deadline.ends_at_s)
 
         def work(content: bytes, context: Context) -> Awaitable[bytes]:
             call = Call(self._deadline(context))

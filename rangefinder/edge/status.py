@@ -7,6 +7,7 @@ RetryInfo, or the Certificate of what could be searched. See https://google.aip.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NoReturn
 
 import grpc
@@ -39,15 +40,29 @@ def code_of(error: RangefinderError) -> int:
 
 async def abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: RangefinderError) -> NoReturn:
     """End a call with an error's status, message and details; where nobody is there, as cancelled."""
-    status = status_pb2.Status(code=code_of(error), message=error.message)
-    status.details.extend(_packed(detail) for detail in _details(error))
-    trailers = ((DETAILS_KEY, status.SerializeToString()),)
+    if isinstance(error, Overloaded):
+        details = _details_of_refusal(error.message, error.retry_after_ms)
+    else:
+        details = _status_details(error)
     try:
-        await context.abort(grpc.StatusCode[error.status], error.message, trailers)
+        await context.abort(grpc.StatusCode[error.status], error.message, ((DETAILS_KEY, details),))
     except (grpc.aio.AbortError, grpc.aio.UsageError):
         raise
     except grpc.aio.BaseError:  # gRPC knows before we are told.
         raise asyncio.CancelledError from None
+
+
+@lru_cache(maxsize=1024)
+def _details_of_refusal(message: str, retry_after_ms: int) -> bytes:
+    """Made once: of a server that has too much to do, most calls are refused, and alike."""
+    return _status_details(Overloaded(message, retry_after_ms))
+
+
+def _status_details(error: RangefinderError) -> bytes:
+    status = status_pb2.Status(code=code_of(error), message=error.message)
+    status.details.extend(_packed(detail) for detail in _details(error))
+    content: bytes = status.SerializeToString()
+    return content
 
 
 def _details(error: RangefinderError) -> list[Message]:

@@ -35,6 +35,17 @@ def read_samples(address: str, name: str) -> list[float]:
     return [sample.value for each in families for sample in each.samples if sample.name == name]
 
 
+def read_counts(address: str, name: str, label: str) -> dict[str, float]:
+    """A metric at host:port by one of its labels, all processes together; empty: nobody answers."""
+    counts: dict[str, float] = {}
+    for each in _families(address):
+        for sample in each.samples:
+            if sample.name == name:
+                value = sample.labels[label]
+                counts[value] = counts.get(value, 0.0) + sample.value
+    return counts
+
+
 class _Gathered(Collector):
     def __init__(self, sources: Callable[[], Mapping[str, str]]) -> None:
         self._sources = sources

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,11 +102,22 @@ async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
     done = await asyncio.to_thread(
         rangefinder,
         *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary"),
-        *("--in-flight", 2, "--rates", "50%", "--replicas", 2, "--fault-seconds", 0.3),
+        *(
+            "--in-flight",
+            2,
+            "--rates",
+            "50%",
+            "--fault",
+            "kill",
+            "--fault-seconds",
+            0.3,
+            "--overload",
+            0,
+        ),
         *("--data-dir", kept, "--out", results),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    for title in ("echo", "kernel", "closed loop", "open loop", "through the fault", "targets"):
+    for title in ("echo", "kernel", "closed loop", "open loop", "through kill", "targets"):
         assert title in done.stdout
     found = from_json((results / "bench.json").read_text(), Figures, "bench.json")
     assert found.recall >= found.recall_target
@@ -113,8 +125,8 @@ async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
         require_sane(load)
     assert [(Mode.UNARY, 2)] == found.cells()
     assert found.kernels[0].index_us > 0 and found.echoes[0].server_cpu_us > 0
-    assert found.fault is not None and found.fault.messages > 0
-    names = ["bench.json", "latency-fault.png", "latency-load.png", "recall-throughput.png"]
+    assert [("kill", 0)] == [(each.kind, each.failed) for each in found.faults]
+    names = ["bench.json", "latency-kill.png", "latency-load.png", "recall-throughput.png"]
     assert names == names_in(results)
     assert ["releases"] == names_in(kept)
     with progress_bars() as bars:
@@ -122,6 +134,49 @@ async def test_a_generated_world_is_measured(tmp_path: Path) -> None:
     assert bars.seconds() == {}  # It was found, not built.
     assert again.manifest.item_count == found.setting.items == 2_000
     assert processes_of(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 127.0.0.2 as it is")
+async def test_faults_of_lines_are_measured(tmp_path: Path) -> None:
+    """One of three replicas answers late, then another one not at all: no request fails, the router
+    hedges what the first has, leaves the second out, and bench says both."""
+    done = await asyncio.to_thread(
+        rangefinder,
+        *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary", "--in-flight", 2),
+        *("--rates", "100", "--fault", "slow,blackhole", "--fault-seconds", 3.5, "--no-curve"),
+        *("--overload", 0, "--no-plots", "--out", tmp_path, "--data-dir", tmp_path / "kept"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = from_json((tmp_path / "bench.json").read_text(), Figures, "bench.json")
+    slow, silent = found.faults
+    assert ("slow", "node-0", 0) == (slow.kind, slow.node, slow.failed)
+    assert ("blackhole", "node-1", 0) == (silent.kind, silent.node, silent.failed)
+    before, settling, settled, after = slow.spans
+    assert slow.messages == sum(each.requests for each in (before, settling, settled, after))
+    assert settling.sent is not None and settling.sent.hedge > 0
+    assert slow.hedge_delay_s is not None and 0 < slow.hedge_delay_s < 0.2
+    assert silent.left_out_after_s is not None and silent.left_out_after_s < 2
+    assert processes_of(tmp_path) == []
+
+
+async def test_an_overload_is_measured(tmp_path: Path) -> None:
+    """Three times the peak for a second: some are answered, what is not is told why, and the router
+    sends no more than it may. Absolute figures are those of a machine that this test may share."""
+    done = await asyncio.to_thread(
+        rangefinder,
+        *("bench", "--items", 2_000, "--dimension", 16, *BRIEFLY, "--modes", "unary", "--in-flight", 4),
+        *("--rates", "100", "--fault", "none", "--overload", 1, "--no-curve", "--no-plots"),
+        *("--out", tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = from_json((tmp_path / "bench.json").read_text(), Figures, "bench.json")
+    (overload,) = found.overloads
+    assert overload.flood_rate + overload.usual_rate == pytest.approx(3 * overload.peak)
+    assert 0 < overload.goodput <= overload.flood_rate + overload.usual_rate
+    flooded = next(each for each in overload.spans if each.what == "overloaded")
+    assert sum(overload.failures.values()) == flooded.failed
+    assert flooded.sent is not None and flooded.sent.extra_share <= 0.25
+    assert "overload" in done.stdout and processes_of(tmp_path) == []
 
 
 async def test_a_running_cluster_is_measured(plain: Served, tmp_path: Path) -> None:
@@ -138,7 +193,7 @@ async def test_a_running_cluster_is_measured(plain: Served, tmp_path: Path) -> N
     for load in found.closed:
         require_sane(load)
     assert [(Mode.STREAM, 2), (Mode.BATCH, 2)] == found.cells()
-    assert found.fault is None and found.open == []
+    assert found.faults == [] and found.open == []
     assert ["bench.json"] == names_in(tmp_path)
     assert plain.tracebacks() == []
 
@@ -149,6 +204,7 @@ REFUSED = {
     "rates": (("--rates", "fast"), "--rates 'fast': give requests a second"),
     "shares": (("--modes", "batch", "--rates", "50%"), "add it to --modes"),
     "fault": (("--modes", "batch", "--fault", "kill"), "add it to --modes"),
+    "a fault": (("--fault", "slowly"), "--fault 'slowly': give some of stop, kill, slow"),
     "replicas": (("--replicas", 3), "--replicas 3 need as many --nodes"),
     "width": (("--width", 5), "--width 5 holds no 10 items"),
     "batch": (("--batch", 1_000, "--item-count", 1_000), "over 200,000"),

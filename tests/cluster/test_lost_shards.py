@@ -13,9 +13,9 @@ from statistics import median
 import pytest
 
 from rangefinder import Client
+from rangefinder.cli.bench.fault_proxy import NO_FAULT, LinkFault
 from rangefinder.cluster_map import Shard
 from rangefinder.map_file import read_map
-from tests.kit.fault_proxy import NONE, Fault
 from tests.kit.faulty_links import FaultyLinks, faulty_links
 from tests.kit.flow import require_right, steady_flow
 from tests.kit.own_nodes import own_nodes
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 
 TIMES = 5
 FAULT_S = float(os.environ.get("RANGEFINDER_FAULT_S", "1.0"))
-BLACK_HOLE = Fault(is_black_hole=True)
+BLACK_HOLE = LinkFault(is_black_hole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Served:
     links: FaultyLinks
     client: Client
 
-    def set_fault(self, shard: Shard, fault: Fault) -> None:
+    def set_fault(self, shard: Shard, fault: LinkFault) -> None:
         """On the way to every replica of a shard."""
         for replica in shard.replicas:
             self.links.set_fault(replica.node, fault)
@@ -78,7 +78,7 @@ async def test_a_lost_shard_costs_its_range_and_nothing_else(
             settled = len(flow.asked)
             await asyncio.sleep(0.5)
             without = flow.asked[settled:]
-            served.set_fault(shard, NONE)
+            served.set_fault(shard, NO_FAULT)
             await flow.until_whole(within_s=20)
         assert flow.is_reliable, flow.failed()
         assert len(without) > 10

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rangefinder import Client
-from tests.kit.fault_proxy import NONE, Fault
+from rangefinder.cli.bench.fault_proxy import NO_FAULT, LinkFault
 from tests.kit.faulty_links import FaultyLinks, faulty_links
 from tests.kit.flow import LANES, Asked, Flow, require_right, steady_flow
 from tests.kit.own_nodes import OwnNodes, own_nodes
@@ -30,15 +30,15 @@ TIMES = 5
 HEALTHY_S = 0.5
 FAULT_S = float(os.environ.get("RANGEFINDER_FAULT_S", "1.0"))
 
-SLOW = Fault(delay_s=0.1)  # A round trip takes 200 ms longer, as long as a caller's deadline.
-BLACK_HOLE = Fault(is_black_hole=True)
-NARROW = Fault(bytes_per_s=12_500)
+SLOW = LinkFault(delay_s=0.1)  # A round trip takes 200 ms longer, as long as a caller's deadline.
+BLACK_HOLE = LinkFault(is_black_hole=True)
+NARROW = LinkFault(bytes_per_s=12_500)
 
 KILL_COUNT = max(TIMES, round(FAULT_S / 3.0))
 FLAP_S = 0.1
 FLAP_EVERY_S = min(FAULT_S, 3.0)
 FLAP_COUNT = max(TIMES, round(FAULT_S / FLAP_EVERY_S))
-HELD = Fault(delay_s=FLAP_S)
+HELD = LinkFault(delay_s=FLAP_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
             flow.asked.clear()
             await asyncio.sleep(FAULT_S)
             after = served.sent()
-            served.links.set_fault(NODES[round_number % 3], NONE)
+            served.links.set_fault(NODES[round_number % 3], NO_FAULT)
         assert flow.is_reliable, flow.failed()
         assert len(flow.partial()) <= LANES
         assert took_s(flow.asked, 0.5) < took_s(healthy, 0.95) + 0.05
@@ -113,7 +113,9 @@ async def test_a_slow_node_is_not_noticed(served: Served, release: SmallRelease)
 
 
 @pytest.mark.parametrize("fault", [BLACK_HOLE, NARROW], ids=["black-hole", "narrow"])
-async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease, fault: Fault) -> None:
+async def test_a_lost_line_is_not_noticed(
+    served: Served, release: SmallRelease, fault: LinkFault
+) -> None:
     """T16, T18: what is sent to one node is swallowed, or passes at 100 kbit/s. Nothing fails, hardly
     an answer is partial, and soon nobody waits for the node."""
     for round_number in range(TIMES):
@@ -123,7 +125,7 @@ async def test_a_lost_line_is_not_noticed(served: Served, release: SmallRelease,
             await asyncio.sleep(FAULT_S)
             settled = len(flow.asked)
             await asyncio.sleep(HEALTHY_S)
-            served.links.set_fault(node, NONE)
+            served.links.set_fault(node, NO_FAULT)
         assert flow.is_reliable, flow.failed()
         assert len(flow.partial()) <= LANES
         assert took_s(flow.asked[settled:], 0.5) < 0.1
@@ -144,7 +146,7 @@ async def test_a_killed_node_fails_nothing(served: Served, release: SmallRelease
 
 @pytest.mark.parametrize("fault", [BLACK_HOLE, HELD], ids=["lost", "held"])
 async def test_a_line_that_flaps_is_not_noticed(
-    served: Served, release: SmallRelease, fault: Fault
+    served: Served, release: SmallRelease, fault: LinkFault
 ) -> None:
     """T19: the line to one node is gone for 100 ms, again and again; what is on it is lost with its
     connection, or late. Nothing fails, hardly an answer is partial, and the node is used afterwards."""
@@ -152,7 +154,7 @@ async def test_a_line_that_flaps_is_not_noticed(
         for _ in range(FLAP_COUNT):
             served.links.set_fault(NODES[0], fault)
             await asyncio.sleep(FLAP_S)
-            served.links.set_fault(NODES[0], NONE)
+            served.links.set_fault(NODES[0], NO_FAULT)
             await asyncio.sleep(FLAP_EVERY_S - FLAP_S)
         await until_all_used(served.client, within_s=20)
     assert flow.is_reliable, flow.failed()

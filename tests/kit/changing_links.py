@@ -16,10 +16,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from rangefinder.cli.bench.links import PROXY_HOST
 from rangefinder.edge.frames import Frames, connect, listen
 from rangefinder.internal.v1 import node_pb2
 from rangefinder.internal.v1.node_pb2 import SearchRequest, SearchResponse
-from tests.kit.faulty_links import PROXY_HOST, router_behind_proxies
+from tests.kit.faulty_links import router_behind_proxies
 from tests.kit.own_nodes import OwnNodes
 from tests.kit.recommending import running_router
 

@@ -4,7 +4,6 @@ from rangefinder.cli.bench.figures import (
     FORMAT,
     Cpu,
     Echo,
-    Fault,
     Figures,
     Kernel,
     Load,
@@ -14,10 +13,11 @@ from rangefinder.cli.bench.figures import (
 )
 from rangefinder.cli.bench.lists import Mode
 from rangefinder.cli.bench.schedule import Bin, Latency
+from rangefinder.cli.bench.trials import Fault, Overload, Sent, Span
 
 
 def latency(p50: float) -> Latency:
-    return Latency(p50=p50, p90=p50 * 2, p99=p50 * 3, p99_9=p50 * 4)
+    return Latency(p50=p50, p90=p50 * 2, p95=p50 * 2.5, p99=p50 * 3, p99_9=p50 * 4)
 
 
 def load(
@@ -110,21 +110,87 @@ def figures(*, unary_us: float | None = 600.0, stream_us: float | None = 120.0) 
         ],
         open=[load(Mode.UNARY, 0, run, 700, rate=rate) for run in runs for rate in (100.0, 250.5)],
         widths=[Width(width=10, recall=0.9, queries_per_s=9_000)],
-        fault=Fault(
-            kind="stop",
-            node="node-1",
-            nodes=2,
-            replicas=2,
-            rate=100,
-            begin_s=0.5,
-            end_s=2.0,
-            messages=300,
-            failed=2,
-            failures={"DEADLINE_SPENT": 2},
-            bins=[
-                Bin(start_s=place / 10, requests=10, failed=0, p50_ms=2, p99_ms=5, coverage=1.0)
-                for place in range(29)
-            ]
-            + [Bin(start_s=2.9, requests=2, failed=2, p50_ms=None, p99_ms=None, coverage=None)],
-        ),
+        overloads=[overload(run) for run in runs],
+        faults=[fault(kind, run) for run in runs for kind in ("slow", "blackhole", "kill")],
+    )
+
+
+def overload(
+    run: int, *, goodput: float = 950.0, refused_p50: float = 1.5, hedges: float = 0.1
+) -> Overload:
+    """10 s of three times a peak of 1,000; an empty call takes 1 ms, p99 of refusals is 3 x p50."""
+    return Overload(
+        run=run,
+        peak=1_000,
+        usual_rate=500,
+        flood_rate=2_500,
+        begin_s=3.0,
+        end_s=13.0,
+        goodput=goodput,
+        answered=latency(20.0),
+        refused=latency(refused_p50),
+        partial=0,
+        failures={"OVERLOADED": 20_500},
+        empty_p50_ms=1.0,
+        back_after_s=0.5,
+        routers_cores=0.7,
+        nodes_cores=0.6,
+        sent_late_ms=0.1,
+        spans=[
+            Span(
+                what="overloaded",
+                begin_s=3.0,
+                end_s=13.0,
+                requests=30_000,
+                failed=20_500,
+                partial=0,
+                latency=latency(20.0),
+                sent=Sent(first=10_000, hedge=10_000 * hedges, retry=100),
+            )
+        ],
+        bins=[],
+    )
+
+
+def fault(kind: str, run: int, *, settled_p50: float = 3.0, hedges: float = 0.04) -> Fault:
+    """10 s, from the third to the ninth; usually 1 ms, and 2 ms until a hedge."""
+    parts = {
+        "before": (0.0, 3.0, 1.0),
+        "its first seconds": (3.0, 6.0, 4.0),
+        "from its third second on": (6.0, 9.0, settled_p50),
+        "after": (9.0, 10.0, 1.0),
+    }
+    return Fault(
+        run=run,
+        kind=kind,
+        node=f"node-{run}",
+        nodes=3,
+        replicas=3,
+        rate=100,
+        begin_s=3.0,
+        end_s=9.0,
+        messages=1_000,
+        failed=0,
+        failures={},
+        hedge_delay_s=0.002,
+        left_out_after_s=None if kind == "slow" else 0.4,
+        sent_late_ms=0.1,
+        spans=[
+            Span(
+                what=what,
+                begin_s=begin_s,
+                end_s=end_s,
+                requests=100,
+                failed=0,
+                partial=0,
+                latency=latency(p50),
+                sent=Sent(first=200, hedge=200 * hedges, retry=2),
+            )
+            for what, (begin_s, end_s, p50) in parts.items()
+        ],
+        bins=[
+            Bin(start_s=place / 10, requests=10, failed=0, p50_ms=2, p99_ms=5, coverage=1.0)
+            for place in range(99)
+        ]
+        + [Bin(start_s=9.9, requests=2, failed=2, p50_ms=None, p99_ms=None, coverage=None)],
     )

@@ -32,16 +32,17 @@ def test_ratios_are_of_one_run() -> None:
 )
 def test_verdicts_follow_the_targets(changed: dict[str, float], met: list[bool]) -> None:
     """Recall, CPU of batches against the index, of unary calls against empty ones, and latency."""
-    assert met == [each.is_met for each in verdicts(figures(**changed))]
+    loads = replace(figures(**changed), overloads=[], faults=[])
+    assert met == [each.is_met for each in verdicts(loads)]
 
 
 def test_what_was_not_measured_has_no_verdict() -> None:
     """Without the CPU of the servers there are recall and latency; without any load, recall alone."""
-    unknown = verdicts(figures(unary_us=None, stream_us=None))
+    unknown = verdicts(replace(figures(unary_us=None, stream_us=None), overloads=[], faults=[]))
     assert ["recall@10", "unary, one in flight: p50 / that of an empty call"] == [
         each.what for each in unknown
     ]
-    assert 1 == len(verdicts(replace(figures(), closed=[])))
+    assert 1 == len(verdicts(replace(figures(), closed=[], overloads=[], faults=[])))
 
 
 def test_the_peak_is_that_of_unary() -> None:
@@ -83,28 +84,31 @@ def test_tables_show_everything(capsys: pytest.CaptureFixture[str]) -> None:
     """The yardsticks come first, then loads, the fault and the targets; failures are counted."""
     show(figures())
     text = capsys.readouterr().out
-    order = ["echo", "kernel", "closed loop", "open loop", "node-1 of 2", "targets"]
+    order = ["echo", "kernel", "closed loop", "open loop", "overload", "one of 3 nodes", "targets"]
     assert order == sorted(order, key=text.index)
-    assert "'DEADLINE_SPENT': 2" in text
+    assert "0 failed" in text
     assert "NO" not in text.split("targets")[1]
 
 
 def test_figures_without_servers_and_faults_are_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     """What is not known is a dash, what was not measured is left out."""
-    bare = replace(figures(unary_us=None, stream_us=None), open=[], widths=[], fault=None)
+    bare = replace(figures(unary_us=None, stream_us=None), open=[], widths=[], overloads=[], faults=[])
     silent = [replace(each, latency=None) for each in bare.closed]
     show(replace(bare, closed=silent))
     text = capsys.readouterr().out
-    assert "open loop" not in text and "fault" not in text
+    assert "open loop" not in text and "through" not in text
     assert "-" in text
 
 
 def test_pictures_are_drawn_of_what_there_is(tmp_path: Path) -> None:
-    """One for the widths, one for the loads, one for the fault; none for what was not measured."""
+    """One for the widths, for the loads, for each kind of fault; none for what was not measured."""
     require_plotting()
     drawn = draw(figures(), tmp_path)
-    names = ["recall-throughput.png", "latency-load.png", "latency-fault.png"]
-    assert names == [each.name for each in drawn]
+    names = [
+        "recall-throughput",
+        *(f"latency-{what}" for what in ("load", "slow", "blackhole", "kill")),
+    ]
+    assert [f"{name}.png" for name in names] == [each.name for each in drawn]
     assert all(each.read_bytes().startswith(PNG) for each in drawn)
-    bare = replace(figures(), open=[], widths=[], fault=None)
+    bare = replace(figures(), open=[], widths=[], overloads=[], faults=[])
     assert [] == draw(bare, tmp_path)

@@ -30,7 +30,7 @@ def samples(rows: list[tuple[float, float, float, float]]) -> Samples:
         sent_s=sent_s,
         ended_s=sent_s + columns[:, 2],
         coverages=columns[:, 3],
-        failures={"DEADLINE_SPENT": int(np.isnan(columns[:, 3]).sum())},
+        reasons=np.where(np.isnan(columns[:, 3]), "DEADLINE_SPENT", ""),
     )
 
 
@@ -47,7 +47,7 @@ def test_latency_counts_from_when_a_request_was_due() -> None:
     """One that was sent late is as slow as it was for who wanted it then; failures have no latency."""
     late = samples([(1.0, 0.5, 0.25, 1.0), (2.0, 0.0, 4.0, NOWHERE)])
     latency = Latency.of(late)
-    assert latency == Latency(p50=750, p90=750, p99=750, p99_9=750)
+    assert latency == Latency(p50=750, p90=750, p95=750, p99=750, p99_9=750)
     assert (late.failed, late.partial) == (1, 0)
     assert Latency.of(samples([(0, 0, 1, NOWHERE)])) is None
 
@@ -102,7 +102,7 @@ def test_generators_add_up(
     """What several generators saw is one list, and failures by reason add up."""
     both = Samples.together([samples(one), samples(other)])
     assert len(both.due_s) == len(one) + len(other)
-    assert both.failed == both.failures["DEADLINE_SPENT"]
+    assert both.failed == both.failures.get("DEADLINE_SPENT", 0)
     assert both.partial == sum(coverage < 1 for *_, coverage in one + other)
 
 

@@ -24,6 +24,11 @@ async def entered(line: CallLine, allowed_s: float = 30.0) -> float:
     return now_s
 
 
+def leave(line: CallLine, arrived_s: float) -> None:
+    """Long before its time is up."""
+    line.leave(arrived_s, arrived_s + 30.0)
+
+
 async def test_turns_come_in_order_of_arrival() -> None:
     """Two run, two wait, the fifth is refused and told when to come back."""
     line, order = line_of(2), []
@@ -32,7 +37,7 @@ async def test_turns_come_in_order_of_arrival() -> None:
         arrived_s = await entered(line)
         order.append(number)
         await asyncio.sleep(0)
-        line.leave(arrived_s)
+        leave(line, arrived_s)
 
     calls = [asyncio.create_task(call(number), name=f"call-{number}") for number in range(4)]
     await asyncio.sleep(0)
@@ -50,10 +55,10 @@ async def test_a_call_whose_time_is_up_never_begins() -> None:
     arrived_s = await entered(line)
     waiting = asyncio.create_task(entered(line, allowed_s=-1.0), name="waiting")
     await asyncio.sleep(0)
-    line.leave(arrived_s)
+    leave(line, arrived_s)
     with pytest.raises(DeadlineSpent):
         await waiting
-    line.leave(await entered(line))
+    leave(line, await entered(line))
 
 
 async def test_a_call_that_waits_is_told_when_its_time_is_up() -> None:
@@ -68,10 +73,10 @@ async def test_a_call_that_waits_is_told_when_its_time_is_up() -> None:
         with pytest.raises(DeadlineSpent):
             await asyncio.wait_for(waits[place], 10)
         assert place == line.waiting
-    line.leave(held[0])
-    line.leave(await waits[0])
+    leave(line, held[0])
+    leave(line, await waits[0])
     for arrived_s in held[1:]:
-        line.leave(arrived_s)
+        leave(line, arrived_s)
     assert (0, 0) == (line.waiting, line.running)
 
 
@@ -86,7 +91,7 @@ async def test_callers_that_go_leave_their_place(seed: int) -> None:
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
         finally:
-            line.leave(arrived_s)
+            leave(line, arrived_s)
 
     for _ in range(200):
         calls = [asyncio.create_task(call(), name="call") for _ in range(chance.randrange(1, 7))]
@@ -100,7 +105,7 @@ async def test_callers_that_go_leave_their_place(seed: int) -> None:
     assert 0 == line.waiting
     held = [await asyncio.wait_for(entered(line), 5) for _ in range(3)]
     for arrived_s in held:
-        line.leave(arrived_s)
+        leave(line, arrived_s)
 
 
 async def test_a_caller_that_goes_as_its_time_is_up_had_no_place() -> None:
@@ -109,7 +114,7 @@ async def test_a_caller_that_goes_as_its_time_is_up_had_no_place() -> None:
     arrived_s = await entered(line)
     waiting = asyncio.create_task(entered(line, allowed_s=-1.0), name="waiting")
     await asyncio.sleep(0)
-    line.leave(arrived_s)
+    leave(line, arrived_s)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert 0 == line.running
@@ -124,9 +129,9 @@ async def test_callers_that_have_gone_take_nobodys_place_in_the_line() -> None:
     assert 1_500 == line.waiting
     for each in waiting:
         each.cancel()
-    line.leave(held.pop())
+    leave(line, held.pop())
     await asyncio.gather(*waiting, return_exceptions=True)
     assert (0, 1_499) == (line.waiting, line.running)
     for arrived_s in held:
-        line.leave(arrived_s)
+        leave(line, arrived_s)
     assert 0 == line.running

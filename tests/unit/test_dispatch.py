@@ -61,6 +61,16 @@ async def test_a_late_node_is_asked_for_elsewhere_too(cluster: FakeCluster) -> N
     cluster.b.answer(kept)
 
 
+async def test_it_says_how_long_it_waits_for_a_node(cluster: FakeCluster) -> None:
+    """Of nodes that nothing is known of yet, a third of the time."""
+    asked = cluster.ask(5, allowed_s=SHORT_S)
+    sent = await both_asked(cluster)
+    assert SHORT_S / 4 < cluster.gatherer.dispatch.hedge_delay_s <= SHORT_S / 3
+    for node, each in zip((cluster.a, cluster.b), sent, strict=True):
+        node.answer(each)
+    await asked
+
+
 async def test_the_one_that_was_asked_first_may_still_win(cluster: FakeCluster) -> None:
     """A range counts once, whoever answers; the other need not bother any more."""
     asked = cluster.ask(5, allowed_s=SHORT_S)

@@ -1,4 +1,4 @@
-"""The fault proxy of the test kit, before an echo."""
+"""The fault proxy, before an echo."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.kit.fault_proxy import NONE, Fault, FaultProxy, fault_proxies
+from rangefinder.cli.bench.fault_proxy import NO_FAULT, FaultProxy, LinkFault
 from tests.kit.waiting import until
 
 GIVE_UP_S = 20.0
@@ -70,7 +70,7 @@ async def test_everything_passes_in_order(proxy: FaultProxy) -> None:
     """Without a fault, and with jitter, bytes come back as they went; more of them than are held."""
     caller = await Caller.to(proxy)
     content = bytes(range(256)) * 12_000
-    for fault in (NONE, Fault(delay_s=0.01, jitter_s=0.01)):
+    for fault in (NO_FAULT, LinkFault(delay_s=0.01, jitter_s=0.01)):
         proxy.set_fault(fault)
         answer, _ = await caller.asked(content)
         assert content == answer
@@ -81,7 +81,7 @@ async def test_everything_passes_in_order(proxy: FaultProxy) -> None:
 async def test_a_goodbye_passes_too(proxy: FaultProxy) -> None:
     """An end that has said all is passed on behind what it said, however late that is."""
     caller = await Caller.to(proxy)
-    proxy.set_fault(Fault(delay_s=0.05))
+    proxy.set_fault(LinkFault(delay_s=0.05))
     caller.writer.write(b"last words")
     caller.writer.write_eof()
     assert b"last words" == await caller.heard(10)
@@ -92,9 +92,9 @@ async def test_a_goodbye_passes_too(proxy: FaultProxy) -> None:
 async def test_a_delay_counts_in_each_direction(proxy: FaultProxy) -> None:
     """A round trip takes both delays at least; switched off, the open connection is quick again."""
     caller = await Caller.to(proxy)
-    proxy.set_fault(Fault(delay_s=0.3, jitter_s=0.05))
+    proxy.set_fault(LinkFault(delay_s=0.3, jitter_s=0.05))
     _, took_s = await caller.asked(b"x")
-    proxy.set_fault(NONE)
+    proxy.set_fault(NO_FAULT)
     quick_s = min([(await caller.asked(b"x"))[1] for _ in range(5)])
     assert took_s >= 0.5
     assert quick_s < 0.25
@@ -104,7 +104,7 @@ async def test_a_delay_counts_in_each_direction(proxy: FaultProxy) -> None:
 async def test_a_cap_slows_what_is_large(proxy: FaultProxy) -> None:
     """50 kB at 100 kB/s take half a second at least."""
     caller = await Caller.to(proxy)
-    proxy.set_fault(Fault(bytes_per_s=100_000.0))
+    proxy.set_fault(LinkFault(bytes_per_s=100_000.0))
     _, took_s = await caller.asked(bytes(50_000))
     assert took_s >= 0.5
     caller.close()
@@ -114,13 +114,13 @@ async def test_a_black_hole_accepts_and_says_nothing(proxy: FaultProxy) -> None:
     """Old and new connections stay open and hear nothing; once it is over they are cut."""
     old = await Caller.to(proxy)
     await old.asked(b"x")
-    proxy.set_fault(Fault(is_black_hole=True))
+    proxy.set_fault(LinkFault(is_black_hole=True))
     new = await Caller.to(proxy)
     for caller in (old, new):
         with pytest.raises(TimeoutError):
             await caller.asked(b"x", within_s=0.2)
         assert not caller.writer.transport.is_closing()
-    proxy.set_fault(NONE)
+    proxy.set_fault(NO_FAULT)
     assert await old.is_cut()
     assert await new.is_cut()
     fresh = await Caller.to(proxy)
@@ -133,7 +133,7 @@ async def test_who_is_refused_is_cut_at_once(proxy: FaultProxy) -> None:
     """New connections are reset, open ones work on, until they are dropped."""
     old = await Caller.to(proxy)
     await old.asked(b"x")
-    proxy.set_fault(Fault(is_refusing=True))
+    proxy.set_fault(LinkFault(is_refusing=True))
     refused = await Caller.to(proxy)
     assert await refused.is_cut()
     assert b"y" == (await old.asked(b"y"))[0]
@@ -141,18 +141,3 @@ async def test_who_is_refused_is_cut_at_once(proxy: FaultProxy) -> None:
     assert await old.is_cut()
     for caller in (old, refused):
         caller.close()
-
-
-async def test_links_fail_one_by_one() -> None:
-    """Proxies of several targets have ports and faults of their own."""
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with fault_proxies([target] * 3) as proxies:
-        proxies[1].set_fault(Fault(is_refusing=True))
-        callers = [await Caller.to(proxy) for proxy in proxies]
-        assert 3 == len({proxy.address for proxy in proxies})
-        assert await callers[1].is_cut()
-        assert [b"x", b"x"] == [(await callers[place].asked(b"x"))[0] for place in (0, 2)]
-        for caller in callers:
-            caller.close()
-    server.close()

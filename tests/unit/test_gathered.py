@@ -1,6 +1,6 @@
 """Metrics of several processes at one address."""
 
-from rangefinder.telemetry.gathered import read_samples, serve_gathered
+from rangefinder.telemetry.gathered import read_counts, read_samples, serve_gathered
 from rangefinder.telemetry.metrics import ProcessMetrics
 from tests.kit.processes import free_port
 
@@ -26,3 +26,5 @@ def test_each_sample_names_its_process() -> None:
     assert read_samples(address, "rangefinder_rpc_seconds_sum") == [0.25, 0.25]
     assert read_samples(address, "rangefinder_rpc_seconds_count") == [1.0, 1.0]
     assert read_samples(f"127.0.0.1:{free_port()}", NAME) == []
+    assert read_counts(address, NAME, "reason") == {"NOT_READY": 7.0}
+    assert read_counts(f"127.0.0.1:{free_port()}", NAME, "reason") == {}

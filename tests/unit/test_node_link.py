@@ -1,6 +1,7 @@
 """A link and a node that misbehaves, drains or vanishes: what becomes of each search."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from rangefinder.edge.frames import Frames, listen
 from rangefinder.errors import Internal, RangefinderError, ReplicaUnavailable
 from rangefinder.internal.v1.node_pb2 import SearchAnswer, SearchRequest, SearchResponse
 from router.batch import NodeAnswer
+from router.health import SILENCE_S
 from router.node_link import NodeConnection, NodeLink
 
 GIVE_UP_S = 20.0
@@ -129,3 +131,33 @@ async def test_a_node_that_drains_as_it_greets_is_not_used() -> None:
     node.greeting.append(SearchResponse(draining=True))
     async with linked(node) as link:
         assert not link.is_usable
+
+
+async def test_a_busy_node_is_not_silent() -> None:
+    """Who searches for long is asked whether it is there, and what it says counts as heard; who
+    answers that neither is silent, and who owes nothing is not asked."""
+    node, is_there = Node(), True
+    async with linked(node) as link:
+
+        async def answer_pings() -> None:
+            while True:
+                request = await node.asked.get()
+                if request.ping and is_there:
+                    node.say(SearchResponse(search_id=request.search_id, ready=True))
+
+        async with asyncio.timeout(GIVE_UP_S):
+            tasks = [asyncio.create_task(each) for each in (link.watch(), answer_pings())]
+            await asyncio.sleep(2 * SILENCE_S)
+            assert 0.0 == link.last_heard_s
+            outcome_of(link)
+            while link.last_heard_s == 0.0:
+                await asyncio.sleep(0.001)
+            first_s = link.last_heard_s
+            while link.last_heard_s == first_s:
+                await asyncio.sleep(0.001)
+            is_there = False
+            await asyncio.sleep(2 * SILENCE_S)
+            assert time.monotonic() - link.last_heard_s >= SILENCE_S
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,13 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rangefinder.errors import InputRefused
+from rangefinder.cli.bench.router_metrics import RouterMetrics
+from rangefinder.client import Client
+from rangefinder.documents import from_yaml
+from rangefinder.errors import InputRefused, RangefinderError, ReplicaUnavailable
+from rangefinder.storage import read_text
 from rangefinder.supervised import ProcessFailed
 from rangefinder.telemetry.process import cpu_seconds
+from router.config import RouterConfig
 
 # As many as `up` itself waits for a process that does not start.
 _START_S_MAX = 300.0
 _STOP_S_MAX = 60.0
+
+_ASKED_S_MAX, _ASKED_AGAIN_S = 2.0, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +56,34 @@ class Cluster:
 
     address: str
     data_dir: Path | None
+    router: str = "router-0"
 
     def pid(self, name: str) -> int:
         """Of a process such as node-0."""
         assert self.data_dir is not None
         return int((self.data_dir / "run" / f"{name}.pid").read_text(encoding="utf-8"))
+
+    def router_config(self) -> RouterConfig:
+        """Of the router at the address."""
+        assert self.data_dir is not None
+        path = self.data_dir / "config" / f"{self.router}.yaml"
+        return from_yaml(read_text(path), RouterConfig, str(path))
+
+    def metrics(self) -> RouterMetrics | None:
+        """Of the router; None where its configuration is not known, or has none."""
+        if self.data_dir is None or (address := self.router_config().metrics) is None:
+            return None
+        return RouterMetrics(address)
+
+    async def until_well(self) -> None:
+        """Return once the router uses every node. Raises ReplicaUnavailable where it does not."""
+        async with Client(self.address, deadline_s=_ASKED_S_MAX) as client:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_START_S_MAX):
+                    while not await _is_well(client):
+                        await asyncio.sleep(_ASKED_AGAIN_S)
+                    return
+        raise ReplicaUnavailable(f"{self.address}: a node is not used again")
 
     def cpu(self) -> CpuSeconds | None:
         """Until now; None where its processes are not known."""
@@ -85,11 +115,17 @@ def cluster_of(address: str, data_dir: Path | None) -> Cluster:
     return Cluster(address, data_dir)
 
 
+async def _is_well(client: Client) -> bool:
+    with contextlib.suppress(RangefinderError):
+        return all(each.healthy for each in (await client.cluster_status()).replicas)
+    return False
+
+
 @asynccontextmanager
 async def started(order: ClusterOrder, folder: Path) -> AsyncIterator[Cluster]:
     """Real processes by `rangefinder up`, until the block ends. Raises ProcessFailed."""
     with TemporaryDirectory(prefix="cluster-", dir=folder) as work:
-        port = _free_port()
+        port = free_port()
         supervisor = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "rangefinder.cli.main", "up", "--port", str(port)),
             *("--release", str(order.release), "--data-dir", work),
@@ -133,7 +169,8 @@ async def _stop(supervisor: asyncio.subprocess.Process) -> None:
         await supervisor.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

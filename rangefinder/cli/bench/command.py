@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -12,9 +13,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from rangefinder.cli.bench import plots
-from rangefinder.cli.bench.fault import FaultKind
 from rangefinder.cli.bench.figures import FORMAT, Figures
-from rangefinder.cli.bench.lists import Mode, in_flight_of, modes_of, rates_of
+from rangefinder.cli.bench.lists import NO_FAULT, Mode, faults_of, in_flight_of, modes_of, rates_of
 from rangefinder.cli.bench.measure import Plan
 from rangefinder.cli.bench.report import compare, show
 from rangefinder.cli.bench.run import Order, Progress, run
@@ -49,6 +49,8 @@ empty unary call (echo), and the same indexes searched in memory (kernel). CPU i
 """
 
 _SHARES = "25%,50%,75%,90%"
+_OVERLOAD_S = 10.0
+_FAULTS = "slow,kill,blackhole" if sys.platform == "linux" else "kill"
 
 
 @click.command(epilog=_EXAMPLE)
@@ -100,10 +102,16 @@ _SHARES = "25%,50%,75%,90%"
 )
 @click.option(
     "--fault",
-    type=click.Choice([str(each) for each in FaultKind]),
-    help="Of one node under load, where others hold the same. Default: stop; with --address: none.",
+    help="Of a node under load, where two others hold the same: some of stop, kill, slow, blackhole, or"
+    f" none. Default: {_FAULTS}; with --address: none.",
 )
-@click.option("--fault-seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True)
+@click.option("--fault-seconds", type=click.FloatRange(0.1, 600), default=8.0, show_default=True)
+@click.option(
+    "--overload",
+    "overload_s",
+    type=click.FloatRange(0, 600),
+    help=f"Seconds of three times the peak; 0: none. Default: {_OVERLOAD_S:g}; with --address: 0.",
+)
 @click.option(
     "--generators", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes."
 )
@@ -151,6 +159,7 @@ def command(
     deadline_s: float,
     fault: str | None,
     fault_seconds: float,
+    overload_s: float | None,
     generators: int,
     connections: int | None,
     has_curve: bool,
@@ -166,7 +175,7 @@ def command(
     """
     _require_one_subject(items, dimension, release, address)
     has_unary = Mode.UNARY in modes_of(modes)
-    kind = FaultKind.STOP if has_unary and not address else FaultKind.NONE
+    has_trials = has_unary and not address
     order = Order(
         plan=Plan(
             in_flight=in_flight_of(in_flight),
@@ -184,8 +193,9 @@ def command(
         width=width,
         deadline_s=deadline_s,
         rates=rates_of(rates or (_SHARES if has_unary else "")),
-        fault=FaultKind(fault) if fault else kind,
+        faults=faults_of(fault or (_FAULTS if has_trials else NO_FAULT)),
         fault_s=fault_seconds,
+        overload_s=(_OVERLOAD_S if has_trials else 0.0) if overload_s is None else overload_s,
         generators=generators,
         connections=connections or (1 if router_workers == 1 else 2 * router_workers),
         has_curve=has_curve,

@@ -9,10 +9,11 @@ from statistics import median
 from typing import ClassVar
 
 from rangefinder.cli.bench.lists import Mode
-from rangefinder.cli.bench.schedule import Bin, Latency
+from rangefinder.cli.bench.schedule import Latency
+from rangefinder.cli.bench.trials import Fault, Overload
 from rangefinder.documents import STRICT
 
-FORMAT = 1
+FORMAT = 2
 
 # Unary calls whose CPU is judged: as many at once as fill batches, few enough for one client.
 JUDGED_IN_FLIGHT = 32
@@ -130,25 +131,6 @@ class Width:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """An open loop through the loss of one node."""
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: str
-    node: str
-    nodes: int
-    replicas: int
-    rate: float
-    begin_s: float  # From the beginning of the load.
-    end_s: float
-    messages: int
-    failed: int
-    failures: dict[str, int]
-    bins: list[Bin]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """Everything of one run."""
 
@@ -166,7 +148,8 @@ class Figures:
     closed: list[Load]
     open: list[Load]
     widths: list[Width]
-    fault: Fault | None
+    overloads: list[Overload]
+    faults: list[Fault]
 
     def echo(self, in_flight: int) -> list[Echo]:
         """One for each repetition, in their order."""
@@ -184,8 +167,26 @@ class Figures:
         """Every open loop, in order. Its rate is the same in each repetition."""
         return list(dict.fromkeys(each.rate for each in self.open if each.rate is not None))
 
+    def faults_of(self, kind: str) -> list[Fault]:
+        """One for each repetition."""
+        return [each for each in self.faults if each.kind == kind]
+
+    def fault_kinds(self) -> list[str]:
+        """Every kind of fault that there was, in order."""
+        return list(dict.fromkeys(each.kind for each in self.faults))
+
     def peak(self) -> float | None:
         """Queries a second of the best closed loop of one query a message; None without any."""
+        return max(self._unary_rates().values(), default=None)
+
+    def peak_in_flight(self) -> int:
+        """How many were in flight in that one."""
+        rates = self._unary_rates()
+        return max(rates, key=lambda in_flight: rates[in_flight])
+
+    def _unary_rates(self) -> dict[int, float]:
         cells = [cell for cell in self.cells() if cell[0] is Mode.UNARY]
-        rates = [median(each.queries_per_s for each in self.load(*cell)) for cell in cells]
-        return max(rates, default=None)
+        return {
+            in_flight: median(each.queries_per_s for each in self.load(mode, in_flight))
+            for mode, in_flight in cells
+        }

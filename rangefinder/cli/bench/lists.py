@@ -20,6 +20,23 @@ class Mode(StrEnum):
     STREAM = "stream"  # Many queries a message, on one call.
 
 
+class FaultKind(StrEnum):
+    """What happens to a node."""
+
+    STOP = "stop"  # It is there, and does nothing: SIGSTOP, then SIGCONT.
+    KILL = "kill"  # It is gone, and `up` starts another one.
+    SLOW = "slow"  # It answers 200 ms later.
+    BLACKHOLE = "blackhole"  # Its connections are open, and everything on them is swallowed.
+
+    @property
+    def is_of_line(self) -> bool:
+        """Whether it is the way to the node that is at fault."""
+        return self in (FaultKind.SLOW, FaultKind.BLACKHOLE)
+
+
+NO_FAULT = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """Requests a second of an open loop; where it is a share, that part of what a closed one had."""
@@ -58,6 +75,16 @@ def rates_of(text: str) -> tuple[Rate, ...]:
     if len(rates) < len(found) or not all(rate.value for rate in rates):
         raise InputRefused(f"--rates {text!r}: give requests a second, or shares such as 75%")
     return tuple(dict.fromkeys(rates))
+
+
+def faults_of(text: str) -> tuple[FaultKind, ...]:
+    """Such as slow,kill, or none. Raises InputRefused."""
+    if text == NO_FAULT:
+        return ()
+    known = {str(kind): kind for kind in FaultKind}
+    if not text or not all(part in known for part in _parts(text)):
+        raise InputRefused(f"--fault {text!r}: give some of {', '.join(known)}, or {NO_FAULT}")
+    return tuple(dict.fromkeys(known[part] for part in _parts(text)))
 
 
 def _parts(text: str) -> list[str]:

@@ -7,7 +7,6 @@ import asyncio
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -55,21 +54,21 @@ class _Recorder:
     sent_s: list[float] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
     coverages: list[float] = field(default_factory=list)
-    failures: Counter[str] = field(default_factory=Counter)
+    reasons: list[str] = field(default_factory=list)
 
     async def send(self, number: int, due_s: float, sent_s: float) -> bool:
         """Whether there was an answer."""
-        coverage, is_answered = math.nan, True
+        coverage, reason = math.nan, ""
         try:
             coverage = await self.caller.call(number)
         except RangefinderError as error:
-            is_answered = False
-            self.failures[error.reason] += 1
+            reason = error.reason
         self.ended_s.append(time.monotonic())
         self.due_s.append(due_s)
         self.sent_s.append(sent_s)
         self.coverages.append(coverage)
-        return is_answered
+        self.reasons.append(reason)
+        return not reason
 
     def samples(self) -> Samples:
         return Samples(
@@ -77,7 +76,7 @@ class _Recorder:
             sent_s=np.array(self.sent_s),
             ended_s=np.array(self.ended_s),
             coverages=np.array(self.coverages),
-            failures=dict(self.failures),
+            reasons=np.array(self.reasons, np.str_),
         )
 
 

@@ -110,7 +110,6 @@ def _load(
 ) -> Load:
     each = 1 if asked.mode is Mode.UNARY else asked.queries_per_message
     queries = (len(samples.due_s) - samples.failed) * each
-    late_ms = (samples.sent_s - samples.due_s) * 1000
     return Load(
         run=run,
         mode=asked.mode,
@@ -122,9 +121,15 @@ def _load(
         messages=len(samples.due_s),
         failed=samples.failed,
         partial=samples.partial,
-        failures=dict(samples.failures),
-        sent_late_ms=float(np.percentile(late_ms, 99)) if len(late_ms) else 0.0,
+        failures=samples.failures,
+        sent_late_ms=late_ms(samples),
     )
+
+
+def late_ms(samples: Samples) -> float:
+    """How far a generator was behind its own schedule, p99."""
+    late_s = samples.sent_s - samples.due_s
+    return float(np.percentile(late_s, 99) * 1000) if len(late_s) else 0.0
 
 
 def _per_query(cpu: CpuSeconds | None, queries: int) -> Cpu | None:

@@ -49,6 +49,10 @@ class Bench:
     release: Path
     asked: Asked  # One query a call; the address is that of the cluster.
 
+    def at(self, cluster: Cluster) -> "Bench":
+        """The same for another cluster of the same release."""
+        return replace(self, cluster=cluster, asked=replace(self.asked, address=cluster.address))
+
     async def echoes(self, run: int, in_flight: int, rate: float | None = None) -> Echo:
         """Empty calls, so many in flight, or so many a second."""
         asked = replace(self.asked, address=self.echo.address, mode=Mode.ECHO)

@@ -1,14 +1,19 @@
 """Figures as pictures. Only this file knows matplotlib."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from rangefinder.cli.bench.figures import Fault, Figures
+from rangefinder.cli.bench.figures import Figures
+from rangefinder.cli.bench.trials import Fault
 from rangefinder.errors import InputRefused
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_Panel = Callable[[Figures, "list[Axes]"], None]
 
 _SIZE_INCHES, _DOTS = (7.5, 4.5), 130
 
@@ -29,10 +34,13 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
     import matplotlib.pyplot as plt
 
     paths = []
-    panels = {
+    panels: dict[str, tuple[_Panel, bool, int]] = {
         "recall-throughput.png": (_recall, bool(figures.widths), 1),
         "latency-load.png": (_latency, bool(figures.open), 1),
-        "latency-fault.png": (_through_fault, figures.fault is not None, 2),
+        **{
+            f"latency-{kind}.png": (partial(_through_fault, kind), True, 2)
+            for kind in figures.fault_kinds()
+        },
     }
     for name, (panel, is_known, rows) in panels.items():
         if is_known:
@@ -84,9 +92,9 @@ def _latency(figures: Figures, axes: "list[Axes]") -> None:
     ax.legend()
 
 
-def _through_fault(figures: Figures, axes: "list[Axes]") -> None:
-    fault = figures.fault
-    assert fault is not None
+def _through_fault(kind: str, figures: Figures, axes: "list[Axes]") -> None:
+    """Of the first run: medians of moments would hide what a moment cost."""
+    fault = figures.faults_of(kind)[0]
     latency, coverage = axes
     _lines(latency, fault)
     seconds = [each.start_s for each in fault.bins]

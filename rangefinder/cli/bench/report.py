@@ -2,36 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from statistics import median
 
-from rangefinder.cli.bench.fault import BIN_S
+from rangefinder.cli.bench.fault_report import fault_verdicts, show_faults
 from rangefinder.cli.bench.figures import JUDGED_IN_FLIGHT, Cpu, Figures, Kernel, Load
 from rangefinder.cli.bench.lists import Mode
-from rangefinder.cli.bench.schedule import Bin, Latency
+from rangefinder.cli.bench.overload_report import overload_verdicts, show_overload
+from rangefinder.cli.bench.schedule import Latency
+from rangefinder.cli.bench.verdict import NOTHING, Cell, Verdict, cell, median_of
 from rangefinder.cli.output import print_line, print_table
-
-_NOTHING = "-"
-
-Cell = str | float | int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One figure beside what it should be."""
-
-    what: str
-    value: float
-    bound: float
-    is_at_most: bool
-
-    @property
-    def is_met(self) -> bool:
-        return self.value <= self.bound if self.is_at_most else self.value >= self.bound
-
-    def row(self) -> tuple[Cell, ...]:
-        sign = "<=" if self.is_at_most else ">="
-        return (self.what, self.value, f"{sign} {self.bound:g}", "yes" if self.is_met else "NO")
 
 
 def show(figures: Figures) -> None:
@@ -45,8 +24,8 @@ def show(figures: Figures) -> None:
         print_table("recall against throughput (batches)", ("width", "recall", "queries/s"), rows)
     if figures.open:
         _show_open(figures)
-    if figures.fault is not None:
-        _show_fault(figures)
+    show_overload(figures)
+    show_faults(figures)
     print_table(
         f"targets, medians of {figures.setting.runs} runs",
         ("measured", "value", "target", "met"),
@@ -141,37 +120,6 @@ def _show_open(figures: Figures) -> None:
     )
 
 
-def _show_fault(figures: Figures) -> None:
-    fault = figures.fault
-    assert fault is not None
-    coverages = [each.coverage for each in fault.bins if each.coverage is not None]
-    print_line(
-        f"{fault.node} of {fault.nodes} ({fault.replicas} replicas), {fault.kind}:"
-        f" {fault.messages:,} requests at {fault.rate:,.0f}/s, {fault.failed:,} failed"
-        f" {fault.failures or ''}; least coverage of {BIN_S:g} s: {min(coverages, default=0):.3f}"
-    )
-    first_s = min(fault.begin_s + 1, fault.end_s)
-    spans = (
-        ("before", 0.0, fault.begin_s),
-        ("its first second", fault.begin_s, first_s),
-        ("the rest of it", first_s, fault.end_s),
-        ("after", fault.end_s, math.inf),
-    )
-    rows = [(when, *cells) for when, *span in spans if (cells := _span(fault.bins, *span))]
-    columns = ("when", "median p50", "median p99", "worst p99", "failed")
-    print_table(f"through the fault, bins of {BIN_S:g} s, ms", columns, rows)
-
-
-def _span(all_bins: Sequence[Bin], begin_s: float, end_s: float) -> tuple[Cell, ...]:
-    """Of the bins that begin in a time: medians of their p50 and p99, the worst p99, failures."""
-    inside = [each for each in all_bins if begin_s <= each.start_s < end_s]
-    p50 = [each.p50_ms for each in inside if each.p50_ms is not None]
-    p99 = [each.p99_ms for each in inside if each.p99_ms is not None]
-    if not p50 or not p99:
-        return ()
-    return median(p50), median(p99), max(p99), sum(each.failed for each in inside)
-
-
 def verdicts(figures: Figures) -> list[Verdict]:
     """What there are targets for, as far as it was measured."""
     found = [
@@ -192,21 +140,21 @@ def verdicts(figures: Figures) -> list[Verdict]:
         if ratios:
             best = min(ratios, key=lambda in_flight: ratios[in_flight])
             what = f"{mode}: server CPU / kernel, {best} in flight (the best)"
-            found.append(Verdict(what=what, value=ratios[best], bound=1.3, is_at_most=True))
+            found.append(Verdict(what=what, value=ratios[best], bound=1.3))
     over = unary_over_kernel(figures)
     if over is not None:
         what = f"unary, {JUDGED_IN_FLIGHT} in flight: (server CPU - kernel) / as many empty calls"
-        found.append(Verdict(what=what, value=over, bound=2.5, is_at_most=True))
+        found.append(Verdict(what=what, value=over, bound=2.5))
     alone = one_in_flight(figures)
     if alone is not None:
         what = "unary, one in flight: p50 / that of an empty call"
-        found.append(Verdict(what=what, value=alone, bound=3.5, is_at_most=True))
-    return found
+        found.append(Verdict(what=what, value=alone, bound=3.5))
+    return [*found, *overload_verdicts(figures), *fault_verdicts(figures)]
 
 
 def ratio_to_kernel(loads: Sequence[Load], kernels: Sequence[Kernel]) -> float | None:
     """CPU of all servers for each query, in units of the index alone: median of each run's ratio."""
-    return _median_of(
+    return median_of(
         None if load.cpu is None else load.cpu.total / kernel.index_us
         for load, kernel in zip(loads, kernels, strict=True)
     )
@@ -220,7 +168,7 @@ def unary_over_kernel(figures: Figures) -> float | None:
     loads, echoes = figures.load(Mode.UNARY, JUDGED_IN_FLIGHT), figures.paced
     if not loads or len(loads) != len(echoes):
         return None
-    return _median_of(
+    return median_of(
         None if load.cpu is None else (load.cpu.total - kernel.index_us) / echo.server_cpu_us
         for load, kernel, echo in zip(loads, figures.kernels, echoes, strict=True)
     )
@@ -229,7 +177,7 @@ def unary_over_kernel(figures: Figures) -> float | None:
 def one_in_flight(figures: Figures) -> float | None:
     """p50 of a unary call in units of that of an empty one."""
     loads = figures.load(Mode.UNARY, 1)
-    return _median_of(
+    return median_of(
         None if load.latency is None else load.latency.p50 / echo.latency.p50
         for load, echo in zip(loads, figures.echo(1) if loads else [], strict=True)
     )
@@ -268,12 +216,12 @@ def _by_name(figures: Figures) -> dict[str, float]:
     """Medians of what is compared from run to run."""
     named: dict[str, float | None] = {
         "recall": figures.recall,
-        "kernel: CPU us/query": _median_of(each.index_us for each in figures.kernels),
+        "kernel: CPU us/query": median_of(each.index_us for each in figures.kernels),
     }
     for in_flight in dict.fromkeys(each.in_flight for each in figures.echoes):
         echoes = figures.echo(in_flight)
-        named[f"echo, {in_flight}: p50 ms"] = _median_of(each.latency.p50 for each in echoes)
-        named[f"echo, {in_flight}: CPU us"] = _median_of(each.server_cpu_us for each in echoes)
+        named[f"echo, {in_flight}: p50 ms"] = median_of(each.latency.p50 for each in echoes)
+        named[f"echo, {in_flight}: CPU us"] = median_of(each.server_cpu_us for each in echoes)
     for mode, in_flight in figures.cells():
         named |= _load_by_name(f"{mode}, {in_flight}", figures.load(mode, in_flight))
     return {what: value for what, value in named.items() if value is not None}
@@ -281,10 +229,10 @@ def _by_name(figures: Figures) -> dict[str, float]:
 
 def _load_by_name(what: str, loads: Sequence[Load]) -> dict[str, float | None]:
     return {
-        f"{what}: queries/s": _median_of(each.queries_per_s for each in loads),
-        f"{what}: p50 ms": _median_of(each.latency.p50 if each.latency else None for each in loads),
-        f"{what}: p99 ms": _median_of(each.latency.p99 if each.latency else None for each in loads),
-        f"{what}: CPU us/query": _median_of(each.cpu.total if each.cpu else None for each in loads),
+        f"{what}: queries/s": median_of(each.queries_per_s for each in loads),
+        f"{what}: p50 ms": median_of(each.latency.p50 if each.latency else None for each in loads),
+        f"{what}: p99 ms": median_of(each.latency.p99 if each.latency else None for each in loads),
+        f"{what}: CPU us/query": median_of(each.cpu.total if each.cpu else None for each in loads),
     }
 
 
@@ -302,7 +250,7 @@ def _load_cells(loads: Sequence[Load]) -> tuple[Cell, ...]:
 def _latency_cells(found: Sequence[Latency | None]) -> tuple[Cell, ...]:
     latencies = [each for each in found if each is not None]
     if not latencies:
-        return (_NOTHING,) * len(_LATENCY_COLUMNS)
+        return (NOTHING,) * len(_LATENCY_COLUMNS)
     return (
         median(each.p50 for each in latencies),
         median(each.p90 for each in latencies),
@@ -314,7 +262,7 @@ def _latency_cells(found: Sequence[Latency | None]) -> tuple[Cell, ...]:
 def _cpu_cells(loads: Sequence[Load]) -> tuple[Cell, ...]:
     found = [each.cpu for each in loads if each.cpu is not None]
     if not found:
-        return (_NOTHING,) * len(_CPU_COLUMNS)
+        return (NOTHING,) * len(_CPU_COLUMNS)
     parts: tuple[Callable[[Cpu], float], ...] = (
         lambda cpu: cpu.routers,
         lambda cpu: cpu.nodes,
@@ -324,10 +272,4 @@ def _cpu_cells(loads: Sequence[Load]) -> tuple[Cell, ...]:
 
 
 def _ratio_cell(loads: Sequence[Load], kernels: Sequence[Kernel]) -> Cell:
-    ratio = ratio_to_kernel(loads, kernels)
-    return _NOTHING if ratio is None else ratio
-
-
-def _median_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    return cell(ratio_to_kernel(loads, kernels))

@@ -14,20 +14,21 @@ from pathlib import Path
 from rangefinder.cli.bench.calls import Asked
 from rangefinder.cli.bench.cluster import Cluster, ClusterOrder, cluster_of, started
 from rangefinder.cli.bench.echo import running_echo
-from rangefinder.cli.bench.fault import FaultKind, through_fault
+from rangefinder.cli.bench.fault import FaultOrder, through_faults
 from rangefinder.cli.bench.figures import (
     FORMAT,
     JUDGED_IN_FLIGHT,
-    Fault,
     Figures,
     Load,
     Machine,
     Setting,
     Width,
 )
-from rangefinder.cli.bench.lists import Mode, Rate
+from rangefinder.cli.bench.links import require_proxies
+from rangefinder.cli.bench.lists import FaultKind, Mode, Rate
 from rangefinder.cli.bench.loads import Loads
 from rangefinder.cli.bench.measure import Bench, Plan
+from rangefinder.cli.bench.overload import OverloadOrder, through_overloads
 from rangefinder.cli.bench.recall import Recall
 from rangefinder.cli.bench.subject import Subject
 from rangefinder.cli.bench.workers import workers
@@ -43,6 +44,9 @@ _LIBRARIES = ("rangefinder", "grpcio", "protobuf", "numpy", "hnswlib", "uvloop")
 
 # A fault meets half of the load that the cluster can bear.
 _FAULT_SHARE = 0.5
+
+# One can be lost, and one slow beside it.
+_TRIAL_REPLICAS = 3
 
 Tell = Callable[[str, int], None]  # A stage, and the steps it has.
 
@@ -61,8 +65,9 @@ class Order:
     width: int  # 0: the narrowest that holds the target.
     deadline_s: float
     rates: Sequence[Rate]
-    fault: FaultKind
+    faults: Sequence[FaultKind]
     fault_s: float
+    overload_s: float  # 0: none.
     generators: int
     connections: int  # Of each generator.
     has_curve: bool
@@ -76,13 +81,15 @@ class Order:
             raise InputRefused(f"--width {self.width} holds no {self.item_count} items")
         if self.plan.queries_per_message * self.item_count > BATCH_ITEMS_MAX:
             raise InputRefused(f"--batch times --item-count is over {BATCH_ITEMS_MAX:,}")
-        if self.address is not None and self.fault is not FaultKind.NONE:
-            raise InputRefused("--fault is of a cluster of its own: not with --address")
+        if self.address is not None and (self.faults or self.overload_s):
+            raise InputRefused("--fault and --overload need a cluster of its own: not with --address")
+        if any(kind.is_of_line for kind in self.faults):
+            require_proxies()
         if Mode.UNARY in self.plan.modes:
             return
-        if self.fault is not FaultKind.NONE or any(rate.is_share for rate in self.rates):
+        if self.faults or self.overload_s or any(rate.is_share for rate in self.rates):
             raise InputRefused(
-                "--fault and shares in --rates are of the peak of unary: add it to --modes"
+                "--fault, --overload and shares in --rates are of the peak of unary: add it to --modes"
             )
 
 
@@ -111,7 +118,7 @@ async def run(order: Order, subject: Subject, folder: Path, progress: Progress) 
             if order.has_curve:
                 figures = replace(figures, widths=await _widths(bench, recall, progress))
             figures = replace(figures, open=await _open(bench, order, figures, progress))
-            return replace(figures, fault=await _fault(bench, order, folder, figures, progress))
+            return await _trials(bench, order, folder, figures, progress)
 
 
 @asynccontextmanager
@@ -223,7 +230,8 @@ def _blank(order: Order, subject: Subject, width: int, recall: float) -> Figures
         closed=[],
         open=[],
         widths=[],
-        fault=None,
+        overloads=[],
+        faults=[],
     )
 
 
@@ -281,28 +289,31 @@ async def _open(bench: Bench, order: Order, figures: Figures, progress: Progress
     return loads
 
 
-async def _fault(
+async def _trials(
     bench: Bench, order: Order, folder: Path, figures: Figures, progress: Progress
-) -> Fault | None:
-    """A node is lost whose shards others hold too: of a cluster of its own, where there is none."""
+) -> Figures:
+    """Too much is asked, or a node is at fault: of a cluster that holds everything several times."""
     peak = figures.peak()
-    if order.fault is FaultKind.NONE or not peak:
-        return None
-    replicas = max(order.replica_count, 2)
+    if not peak or not (order.faults or order.overload_s):
+        return figures
+    replicas = max(order.replica_count, _TRIAL_REPLICAS)
     wanted = ClusterOrder(
         release=bench.release,
         node_count=max(order.node_count, replicas),
         replica_count=replicas,
         router_workers=order.router_workers,
     )
-    rate = peak * _FAULT_SHARE
-    progress.begin("through a fault", 1)
-    if replicas == order.replica_count:
-        fault = await through_fault(bench, wanted, order.fault, rate, order.fault_s)
-    else:
-        async with started(wanted, folder) as cluster:
-            asked = replace(bench.asked, address=cluster.address)
-            bench = replace(bench, cluster=cluster, asked=asked)
-            fault = await through_fault(bench, wanted, order.fault, rate, order.fault_s)
-    progress.advance(1)
-    return fault
+    async with started(wanted, folder) as cluster:
+        bench = bench.at(cluster)
+        if order.overload_s:
+            overload = OverloadOrder(seconds=order.overload_s, peak_in_flight=figures.peak_in_flight())
+            progress.begin("through overload", order.plan.runs)
+            overloads = await through_overloads(bench, overload, progress.advance)
+            figures = replace(figures, overloads=overloads)
+        if order.faults:
+            faults = FaultOrder(
+                kinds=order.faults, cluster=wanted, rate=peak * _FAULT_SHARE, seconds=order.fault_s
+            )
+            progress.begin("through faults", order.plan.runs * len(order.faults))
+            figures = replace(figures, faults=await through_faults(bench, faults, progress.advance))
+    return figures

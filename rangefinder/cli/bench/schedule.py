@@ -4,7 +4,7 @@ In an open loop latency counts from when a request was due, not from when it was
 is held up by a slow answer would else leave out what the slow moment cost all others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,21 +33,17 @@ class Samples:
     sent_s: Times
     ended_s: Times
     coverages: Times  # NaN: failed.
-    failures: Mapping[str, int]  # How many of them by reason.
+    reasons: npt.NDArray[np.str_]  # Why; empty: answered.
 
     @classmethod
     def together(cls, parts: Sequence["Samples"]) -> "Samples":
         """Those of several generators."""
-        failures: dict[str, int] = {}
-        for part in parts:
-            for reason, count in part.failures.items():
-                failures[reason] = failures.get(reason, 0) + count
         return cls(
             due_s=np.concatenate([part.due_s for part in parts]),
             sent_s=np.concatenate([part.sent_s for part in parts]),
             ended_s=np.concatenate([part.ended_s for part in parts]),
             coverages=np.concatenate([part.coverages for part in parts]),
-            failures=failures,
+            reasons=np.concatenate([part.reasons for part in parts]),
         )
 
     @property
@@ -64,18 +60,28 @@ class Samples:
         return int((~self.is_answered).sum())
 
     @property
+    def failures(self) -> dict[str, int]:
+        """How many failed, by reason."""
+        reasons, counts = np.unique(self.reasons[~self.is_answered], return_counts=True)
+        return dict(zip(reasons.tolist(), counts.tolist(), strict=True))
+
+    @property
+    def is_whole(self) -> npt.NDArray[np.bool_]:
+        """Answered, from the whole catalogue."""
+        return self.coverages >= WHOLE
+
+    @property
     def partial(self) -> int:
         """Answers that cover less than the whole catalogue."""
         return int((self.coverages < WHOLE).sum())
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> "Samples":
-        """Some of them; of the failures the reasons of all are kept."""
         return Samples(
             due_s=self.due_s[chosen],
             sent_s=self.sent_s[chosen],
             ended_s=self.ended_s[chosen],
             coverages=self.coverages[chosen],
-            failures=self.failures,
+            reasons=self.reasons[chosen],
         )
 
     def ended_within(self, begin_s: float, end_s: float) -> "Samples":
@@ -93,17 +99,22 @@ class Latency:
 
     p50: float
     p90: float
+    p95: float
     p99: float
     p99_9: float
 
     @classmethod
     def of(cls, samples: Samples) -> "Latency | None":
         """Of those that were answered; None where none was."""
-        took_ms = samples.took_ms[samples.is_answered]
+        return cls.of_times(samples.took_ms[samples.is_answered])
+
+    @classmethod
+    def of_times(cls, took_ms: Times) -> "Latency | None":
+        """Of milliseconds; None where there are none."""
         if not len(took_ms):
             return None
-        p50, p90, p99, p99_9 = np.percentile(took_ms, [50, 90, 99, 99.9]).tolist()
-        return cls(p50=p50, p90=p90, p99=p99, p99_9=p99_9)
+        p50, p90, p95, p99, p99_9 = np.percentile(took_ms, [50, 90, 95, 99, 99.9]).tolist()
+        return cls(p50=p50, p90=p90, p95=p95, p99=p99, p99_9=p99_9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

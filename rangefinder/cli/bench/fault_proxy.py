@@ -7,8 +7,8 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 _CHUNK_BYTES = 1 << 16
@@ -16,7 +16,7 @@ _HELD_BYTES_MAX = 1 << 20  # In each direction; then the sender is not read unti
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class LinkFault:
     """What a link does to what passes. Nothing, by default."""
 
     delay_s: float = 0.0  # In each direction: a round trip takes twice as long more.
@@ -26,7 +26,7 @@ class Fault:
     is_refusing: bool = False  # Connections are reset as soon as they are made.
 
 
-NONE = Fault()
+NO_FAULT = LinkFault()
 
 
 @dataclass(slots=True)
@@ -71,13 +71,13 @@ class FaultProxy:
         self._host, self._port = host, int(port)
         self._random = random.Random(seed)
         self._connections: set[_Connection] = set()
-        self._fault, self.address = NONE, ""
+        self._fault, self.address = NO_FAULT, ""
 
     @property
-    def fault(self) -> Fault:
+    def fault(self) -> LinkFault:
         return self._fault
 
-    def set_fault(self, fault: Fault) -> None:
+    def set_fault(self, fault: LinkFault) -> None:
         """From now on, for open connections too.
 
         One that a black hole has swallowed bytes of is reset when that is over: it could only be torn.
@@ -110,7 +110,7 @@ class FaultProxy:
                 yield self
             finally:
                 server.close()
-                self.set_fault(Fault(is_refusing=True))
+                self.set_fault(LinkFault(is_refusing=True))
                 self.drop_connections()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,13 +172,3 @@ async def _write(direction: _Direction) -> None:
         direction.held_bytes -= len(content)
         direction.changed.set()
     direction.writer.write_eof()
-
-
-@asynccontextmanager
-async def fault_proxies(targets: Iterable[str]) -> AsyncIterator[list[FaultProxy]]:
-    """One proxy for each host:port, in order."""
-    async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(FaultProxy(target, seed).listening())
-            for seed, target in enumerate(targets)
-        ]
