@@ -75,7 +75,7 @@ class Dispatch:
         for number in batch.attempts.under_way:
             node = batch.attempts[number].node
             link = self._links[node]
-            is_silent = now_s - max(self._asked_s[node], link.last_heard_s) >= SILENCE_S
+            is_silent = now_s - max(self._asked_s[node], link.last_alive_s) >= SILENCE_S
             if is_silent and number not in batch.silent and batch.attempts.owed(number):
                 batch.silent.add(number)
                 link.health.record_silence(now_s)

@@ -43,7 +43,8 @@ class NodeLink:
 
     def __init__(self, name: str, address: str) -> None:
         self.name, self.health, self.pace = name, NodeHealth(), NodePace(time.monotonic())
-        self.last_heard_s = 0.0
+        self.last_heard_s = 0.0  # Of its searches.
+        self.last_alive_s = 0.0  # Whatever it said: who answers pings may yet be too slow to wait for.
         self._host = address.rsplit(":", 1)[0]
         self._channel = open_channel(address, INTERNAL_BYTES_MAX)
         self.stub: NodeServiceAsyncStub = NodeServiceStub(self._channel)
@@ -110,7 +111,9 @@ class NodeLink:
 
     def received(self, response: wire.SearchResponse) -> None:
         """What the node says."""
-        self.last_heard_s = time.monotonic()
+        self.last_alive_s = time.monotonic()
+        if not response.ready:
+            self.last_heard_s = self.last_alive_s
         self.health.record_heard()
         if response.draining:
             self.is_open = False
@@ -175,8 +178,8 @@ class NodeLink:
         return connection
 
     def _ask_whether_it_is_there(self, now_s: float) -> None:
-        """A node that owes an answer may be busy with it: what it says to a ping counts as heard."""
-        is_quiet = now_s - self.last_heard_s >= _WATCH_S
+        """A node that owes an answer may be busy with it: who answers a ping is alive."""
+        is_quiet = now_s - self.last_alive_s >= _WATCH_S
         if self._connection is not None and self._waiting and is_quiet:
             self._send_ping(self._connection)
 

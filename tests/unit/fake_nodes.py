@@ -73,6 +73,11 @@ class FakeNode:
     def in_flight(self) -> int:
         return len(self.waiting)
 
+    @property
+    def last_alive_s(self) -> float:
+        """It is asked for nothing but searches."""
+        return self.last_heard_s
+
     def search(self, batch: bytes, shards: Sequence[str], on_answer: OnAnswer) -> int:
         sent = Sent(self.next_id, SearchBatch.FromString(batch), tuple(shards), on_answer)
         self.next_id += 1

@@ -134,8 +134,8 @@ async def test_a_node_that_drains_as_it_greets_is_not_used() -> None:
 
 
 async def test_a_busy_node_is_not_silent() -> None:
-    """Who searches for long is asked whether it is there, and what it says counts as heard; who
-    answers that neither is silent, and who owes nothing is not asked."""
+    """Who searches for long is asked whether it is there, and is alive while it says so: no answer to
+    a search, and others may be asked instead. Who owes nothing is not asked."""
     node, is_there = Node(), True
     async with linked(node) as link:
 
@@ -148,16 +148,17 @@ async def test_a_busy_node_is_not_silent() -> None:
         async with asyncio.timeout(GIVE_UP_S):
             tasks = [asyncio.create_task(each) for each in (link.watch(), answer_pings())]
             await asyncio.sleep(2 * SILENCE_S)
-            assert 0.0 == link.last_heard_s
+            assert 0.0 == link.last_alive_s
             outcome_of(link)
-            while link.last_heard_s == 0.0:
+            while link.last_alive_s == 0.0:
                 await asyncio.sleep(0.001)
-            first_s = link.last_heard_s
-            while link.last_heard_s == first_s:
+            first_s = link.last_alive_s
+            while link.last_alive_s == first_s:
                 await asyncio.sleep(0.001)
+            assert 0.0 == link.last_heard_s
             is_there = False
             await asyncio.sleep(2 * SILENCE_S)
-            assert time.monotonic() - link.last_heard_s >= SILENCE_S
+            assert time.monotonic() - link.last_alive_s >= SILENCE_S
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
