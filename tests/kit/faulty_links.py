@@ -5,8 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+
 from rangefinder.cli.bench.fault_proxy import LinkFault
 from rangefinder.cli.bench.links import Links, behind_proxies, links_to
+from rangefinder.internal.v1.node_pb2 import GetNodeStatusRequest
+from rangefinder.internal.v1.node_pb2_grpc import NodeServiceStub
 from rangefinder.map_file import read_map, write_map
 from router.config import RouterConfig
 from tests.kit.processes import free_port
@@ -31,7 +35,9 @@ async def faulty_links(map_file: Path, folder: Path) -> AsyncIterator[FaultyLink
     """A router of the nodes of a map, behind proxies, until the block ends."""
     config = router_behind_proxies(map_file, folder)
     assert config.metrics is not None
-    async with links_to(read_map(map_file)) as links, running_router(config, folder):
+    nodes = read_map(map_file).nodes
+    ports = {node.name: await _search_port(node.address) for node in nodes}
+    async with links_to(read_map(map_file), ports) as links, running_router(config, folder):
         yield FaultyLinks(config.listen, config.metrics, links)
 
 
@@ -44,3 +50,9 @@ def router_behind_proxies(map_file: Path, folder: Path) -> RouterConfig:
         metrics=f"127.0.0.1:{free_port()}",
         map_file=folder / "proxied-map.json",
     )
+
+
+async def _search_port(address: str) -> int:
+    async with grpc.aio.insecure_channel(address) as channel:
+        status = await NodeServiceStub(channel).GetNodeStatus(GetNodeStatusRequest(), timeout=10)
+    return int(status.search_port)

@@ -11,7 +11,7 @@ from itertools import product
 
 from rangefinder.cli.bench.cluster import Cluster, ClusterOrder
 from rangefinder.cli.bench.fault_proxy import NO_FAULT, LinkFault
-from rangefinder.cli.bench.links import Links, links_to, router_behind
+from rangefinder.cli.bench.links import Links, links_to, router_behind, search_ports
 from rangefinder.cli.bench.lists import FaultKind
 from rangefinder.cli.bench.loads import Window, late_ms
 from rangefinder.cli.bench.measure import Bench
@@ -86,7 +86,9 @@ async def _with_links(bench: Bench, order: FaultOrder) -> AsyncIterator[_Place]:
         if any(kind.is_of_line for kind in order.kinds):
             assert cluster.data_dir is not None
             cluster_map = read_map(cluster.data_dir / "map" / "map.json")
-            links = await stack.enter_async_context(links_to(cluster_map))
+            links = await stack.enter_async_context(
+                links_to(cluster_map, search_ports(cluster.data_dir))
+            )
             cluster = await stack.enter_async_context(router_behind(links, cluster))
         metrics = cluster.metrics()
         assert metrics is not None

@@ -7,23 +7,23 @@ their ports. A node tells its search port as it is, so the proxies have the same
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rangefinder.cli.bench.cluster import Cluster, free_port
 from rangefinder.cli.bench.fault_proxy import FaultProxy, LinkFault
 from rangefinder.cli.launcher import FileLauncher
 from rangefinder.cli.up_plan import write_configuration
 from rangefinder.cluster_map import ClusterMap
-from rangefinder.edge.channel import open_channel
+from rangefinder.documents import from_yaml
 from rangefinder.errors import InputRefused
-from rangefinder.internal.v1.node_pb2 import GetNodeStatusRequest
-from rangefinder.internal.v1.node_pb2_grpc import NodeServiceStub
 from rangefinder.map_file import write_map
+from rangefinder.storage import read_text
+from shard_server.config import NodeConfig
 
 PROXY_HOST = "127.0.0.2"
-_STATUS_S_MAX = 10.0
 _STOP_S_MAX = 30.0
 
 
@@ -50,27 +50,27 @@ def require_proxies() -> None:
 
 
 @asynccontextmanager
-async def links_to(cluster_map: ClusterMap) -> AsyncIterator[Links]:
-    """Proxies before every node of a map, all of which are READY, until the block ends."""
+async def links_to(cluster_map: ClusterMap, ports: Mapping[str, int]) -> AsyncIterator[Links]:
+    """Proxies before every node of a map until the block ends; ports: for searches, by node."""
     proxies: dict[str, list[FaultProxy]] = {}
     async with AsyncExitStack() as stack:
         for node in cluster_map.nodes:
-            ports = [int(node.address.rsplit(":", 1)[1]), await _search_port(node.address)]
             proxies[node.name] = [
                 await stack.enter_async_context(
                     FaultProxy(f"127.0.0.1:{port}").listening(PROXY_HOST, port)
                 )
-                for port in ports
+                for port in (int(node.address.rsplit(":", 1)[1]), ports[node.name])
             ]
         yield Links(behind_proxies(cluster_map), proxies)
 
 
-async def _search_port(address: str) -> int:
-    async with open_channel(address) as channel:
-        status = await NodeServiceStub(channel).GetNodeStatus(
-            GetNodeStatusRequest(), timeout=_STATUS_S_MAX
-        )
-    return int(status.search_port)
+def search_ports(data_dir: Path) -> dict[str, int]:
+    """Of every node of an `up`."""
+    found: dict[str, int] = {}
+    for path in sorted((data_dir / "config").glob("node-*.yaml")):
+        config = from_yaml(read_text(path), NodeConfig, str(path))
+        found[config.name] = config.search_port
+    return found
 
 
 def behind_proxies(cluster_map: ClusterMap) -> ClusterMap:
