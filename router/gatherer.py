@@ -16,6 +16,7 @@ from rangefinder.errors import DeadlineSpent, Overloaded
 from rangefinder.telemetry.process import busy_s
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
 from router.batch_message import batch_content
+from router.company import Company
 from router.dispatch import Dispatch
 from router.node_link import NodeLink
 from router.window import Window
@@ -42,9 +43,7 @@ class Gatherer:
         self._batches: set[Batch] = set()
         self._window = Window(time.monotonic(), busy_s)
         self._usual_s = 0.005
-        # The last batch had several blocks: then those that arrived together with the next one, and are
-        # still to be read, are let in, too. It takes a turn of the loop, no time.
-        self._has_company = False
+        self._company, self._is_letting_in = Company(), False
         self.last_counts: dict[str, int] = {}
 
     async def search(self, block: QueryBlock) -> BlockOutcome:
@@ -67,10 +66,7 @@ class Gatherer:
         waiting = Waiting(block, time.monotonic(), loop.create_future())
         self._queue.append(waiting)
         self.waiting_rows += len(block.queries)
-        if self._has_company:
-            loop.call_soon(self._send_next)
-        else:
-            self._send_next()
+        self._send_next()
         if not waiting.is_sent:
             left_s = block.deadline.remaining_s()
             waiting.expiry = loop.call_later(left_s, _expire, waiting)
@@ -93,6 +89,20 @@ class Gatherer:
         return self._window.size
 
     def _send_next(self) -> None:
+        """Send what waits, or look again when the loop has turned and others may have come."""
+        if not self._is_letting_in and self._queue and len(self._out) < self._window.size:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        self._is_letting_in = self._company.is_expected(
+            len(self._queue), time.monotonic(), self._usual_s
+        )
+        if self._is_letting_in:
+            asyncio.get_running_loop().call_soon(self._let_in)
+        else:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
         """Send what waits, as long as fewer batches are out than may be."""
         while self._queue and len(self._out) < self._window.size:
             waiting = self._take()
@@ -141,7 +151,7 @@ class Gatherer:
             return
         self._batches.add(batch)
         self._out.add(batch)
-        self._has_company = len(waiting) > 1
+        self._company.record_batch(len(waiting))
         self._arm_expiry(batch, waiting)
         if self._queue:
             self._watch_late()
