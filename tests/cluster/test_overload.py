@@ -102,17 +102,19 @@ async def test_too_much_is_refused_and_the_rest_is_answered(
     async with grpc.aio.insecure_channel(cluster.address) as channel:
         asking = Asking(channel, release)
         await asking.as_fast_as_answered(0.5)
-        peak = (await asking.as_fast_as_answered(1.0)).count("OK") / 1.0
+        peak = max([(await asking.as_fast_as_answered(0.5)).count("OK") / 0.5 for _ in range(3)])
         before = memory().rss
 
         async def none_fails() -> bool:
             return not (await asking.at_rate(peak / 4, 0.5)).failed()
 
+        refused_s: list[float] = []
         for _ in range(TIMES):
             over = await asking.at_rate(3 * peak, FAULT_S)
             calm_s = await until_async(none_fails, within_s=10, what="nothing fails any more")
             print(f"{peak=} {FAULT_S=} answered={over.count('OK')} {over.failed()} {calm_s=:.2f}")
             assert over.took_s.keys() == {"OK", *over.took_s.keys() & REFUSALS}
             assert over.count("OK") > 0.5 * peak * FAULT_S
-            assert median(over.took_s["RESOURCE_EXHAUSTED"]) < 0.1
+            refused_s += over.took_s.get("RESOURCE_EXHAUSTED", [])
+    assert median(refused_s) < 0.1
     assert memory().rss - before < GROWTH_BYTES_MAX
