@@ -34,7 +34,7 @@ from tests.kit.steady_load import steady_load
 from tests.kit.waiting import until_async
 
 COUNT = int(os.environ.get("RANGEFINDER_LEAVING_CALLS", "2000"))
-GROWTH_BYTES_MAX = 50 << 20
+GROWTH_BYTES_MAX = (20 if COUNT <= 100_000 else 50) << 20
 ROUTER = ("router-0",)
 PROCESSES = (*ROUTER, "node-0", "node-1")
 METHOD = "/rangefinder.v1.RecommendationService/Retrieve"
