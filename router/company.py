@@ -2,12 +2,12 @@
 
 Callers that are answered together ask again together, but a server is told of their calls one by one,
 a turn of its loop or two for each. A batch sent for the first of them is soon back, for the next one:
-small batches bring forth small batches, at twice the work for a query. So where the last batch was
-larger, the next one waits while the loop turns, until it is nearly as large, or nobody came for some
-turns, or it has waited for half as long as a batch takes. A query that is alone is sent at once.
+small batches bring forth small batches, at more work for a query. So where batches were larger lately,
+the next one waits while the loop turns, until it is larger still, or nobody came for some turns, or it
+has waited for half as long as a batch takes. A query that is alone is sent at once.
 """
 
-_LAST_SHARE = 0.9
+_GROWTH = 1.2
 _USUAL_SHARE = 0.5
 
 # Without anything to do a turn takes some microseconds: together what gRPC takes to tell of a call.
@@ -18,7 +18,7 @@ class Company:
     """Those who wait for the next batch, and those who may be about to join them."""
 
     def __init__(self) -> None:
-        self._last_count = 1  # Blocks in the last batch.
+        self._usual_count = 1  # Blocks in a batch, lately.
         self._seen_count = self._turns = 0
         self._began_s = 0.0
 
@@ -29,10 +29,11 @@ class Company:
         if count > self._seen_count:
             self._seen_count, self._turns = count, 0
         self._turns += 1
-        is_small = 0 < count < _LAST_SHARE * self._last_count
+        is_small = 0 < count < _GROWTH * self._usual_count and self._usual_count > 1
         has_time = now_s - self._began_s < _USUAL_SHARE * usual_s
         return is_small and has_time and self._turns <= _TURNS_MAX
 
     def record_batch(self, count: int) -> None:
         """So many left in one batch."""
-        self._last_count, self._seen_count, self._turns = count, 0, 0
+        self._usual_count = max(count, self._usual_count // 2)
+        self._seen_count = self._turns = 0
