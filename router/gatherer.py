@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 
 from rangefinder.cluster_map import ClusterMap
-from rangefinder.errors import DeadlineSpent, Overloaded
+from rangefinder.errors import DeadlineSpent, Internal, Overloaded
+from rangefinder.telemetry.logs import get_log
 from rangefinder.telemetry.process import busy_s
 from router.batch import BATCH_ITEMS_MAX, Batch, BlockOutcome, NodeAnswer, QueryBlock, Waiting
 from router.batch_message import batch_content
@@ -94,7 +95,8 @@ class Gatherer:
             self._let_in()
 
     def _let_in(self) -> None:
-        self._is_letting_in = self._company.is_expected(
+        has_room = self.waiting_rows < self._rows_max
+        self._is_letting_in = has_room and self._company.is_expected(
             len(self._queue), time.monotonic(), self._usual_s
         )
         if self._is_letting_in:
@@ -107,7 +109,7 @@ class Gatherer:
         while self._queue and len(self._out) < self._window.size:
             waiting = self._take()
             if waiting:
-                self._send(waiting)
+                self._send_or_fail(waiting)
 
     def _take(self) -> list[Waiting]:
         """Blocks of the group that waits longest, as many as fit into a batch."""
@@ -134,6 +136,16 @@ class Gatherer:
             taken.append(waiting)
         self._queue = left
         return taken
+
+    def _send_or_fail(self, waiting: list[Waiting]) -> None:
+        """A bug costs its batch: nobody else would ever tell its callers."""
+        try:
+            self._send(waiting)
+        except Exception:
+            get_log().exception("batch_not_sent")
+            for each in waiting:
+                if not each.outcome.done():
+                    each.outcome.set_exception(Internal("a bug of the router: its log has the details"))
 
     def _send(self, waiting: list[Waiting]) -> None:
         blocks = [each.block for each in waiting]

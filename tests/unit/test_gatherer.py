@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from rangefinder.errors import DeadlineSpent, NotReady, Overloaded
+from rangefinder.errors import DeadlineSpent, Internal, NotReady, Overloaded
 from router import gatherer as gatherer_module
 from router import window as window_module
 from router.batch import BATCH_ITEMS_MAX, Group
+from router.company import Company
 from tests.unit.fake_nodes import (
     DEFAULT,
     ITEMS_IN_SHARD,
@@ -102,6 +103,34 @@ async def test_batches_are_bounded_by_rows() -> None:
     assert [[1], [10, 11, 30, 31], [20, 21, 22], list(range(40, 49))] == batches
     assert [1, 2, 3, 2, 9] == [len(found(await each)) for each in asked]
     assert cluster.is_idle
+
+
+async def test_a_full_batch_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else may come would not fit."""
+    monkeypatch.setattr(Company, "is_expected", lambda *_: True)
+    cluster = FakeCluster(batch_rows_max=4)
+    asked = [cluster.ask(each) for each in range(3)]
+    await started()
+    assert cluster.a.sent.empty()
+    asked.append(cluster.ask(3))
+    await started()
+    sent, _ = await cluster.answer_next()
+    assert [0, 1, 2, 3] == sent.queries
+    assert [1] * 4 == [len(found(await each)) for each in asked]
+    assert cluster.is_idle
+
+
+async def test_a_bug_costs_its_batch_alone(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its callers are told, not left to wait for ever; the next ones are answered."""
+    with monkeypatch.context() as broken:
+        broken.setattr(gatherer_module, "batch_content", lambda *_: 1 / 0)
+        with pytest.raises(Internal):
+            await cluster.ask(1)
+    asked = cluster.ask(2)
+    await cluster.answer_next()
+    assert whole(2) == found(await asked)
 
 
 async def test_batches_are_bounded_by_items(cluster: FakeCluster) -> None:
