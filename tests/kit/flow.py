@@ -75,11 +75,6 @@ class Flow:
     def failed(self) -> list[RangefinderError]:
         return [each.outcome for each in self.asked if isinstance(each.outcome, RangefinderError)]
 
-    @property
-    def is_reliable(self) -> bool:
-        """Less than one of a thousand requests failed."""
-        return len(self.failed()) <= len(self.asked) // 1_000
-
     def partial(self) -> list[Asked]:
         """Those that were answered, but not from everything."""
         answered = [each for each in self.asked if isinstance(each.outcome, Retrieved)]
