@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rangefinder.cli.up_plan import map_file_of
 from rangefinder.client import Client
 from rangefinder.cluster_map import ClusterMap
 from rangefinder.errors import InputRefused, NotReady, RangefinderError
@@ -34,7 +35,7 @@ class KnownNode:
 
 def known_node(data_dir: Path, name: str, cluster: str, epoch: int) -> KnownNode:
     """A node of the cluster of that name and epoch. Raises InputRefused where it is not there."""
-    path = data_dir / "map" / "map.json"
+    path = map_file_of(data_dir)
     if not path.is_file():
         raise InputRefused(f"--data-dir {data_dir}: no map/map.json: not a folder of `rangefinder up`")
     cluster_map = read_map(path)

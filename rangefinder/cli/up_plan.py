@@ -67,9 +67,14 @@ def make_folders(data_dir: Path) -> None:
         raise InputRefused(f"--data-dir {data_dir}: {(error.strerror or '').lower()}") from None
 
 
+def map_file_of(data_dir: Path) -> Path:
+    """Where the cluster map of an `up` lies."""
+    return data_dir / "map" / "map.json"
+
+
 def place(order: UpOrder, manifest: ReleaseManifest) -> ClusterMap:
     """Write the map: the next epoch where the data directory has one."""
-    path = order.data_dir / "map" / "map.json"
+    path = map_file_of(order.data_dir)
     epoch = 1
     if path.exists():
         before = read_map(path)
@@ -121,7 +126,7 @@ def _own_cores(order: UpOrder) -> int:
 def configurations(order: UpOrder, cluster_map: ClusterMap) -> list[Config]:
     """Of every process: nodes, rankers, router; metrics are at a free port of each."""
     log = LogConfig(format=LogFormat.PEOPLE)
-    map_file = order.data_dir / "map" / "map.json"
+    map_file = map_file_of(order.data_dir)
     ranker_count = order.ranker_count if cluster_map.release("").ranker_model else 0
     with _free_addresses() as free:
         nodes = [

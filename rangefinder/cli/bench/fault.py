@@ -19,6 +19,7 @@ from rangefinder.cli.bench.router_metrics import RouterMetrics
 from rangefinder.cli.bench.schedule import bins
 from rangefinder.cli.bench.timeline import Timeline
 from rangefinder.cli.bench.trials import Fault
+from rangefinder.cli.up_plan import map_file_of
 from rangefinder.map_file import read_map
 
 BIN_S = 0.1
@@ -85,7 +86,7 @@ async def _with_links(bench: Bench, order: FaultOrder) -> AsyncIterator[_Place]:
     async with AsyncExitStack() as stack:
         if any(kind.is_of_line for kind in order.kinds):
             assert cluster.data_dir is not None
-            cluster_map = read_map(cluster.data_dir / "map" / "map.json")
+            cluster_map = read_map(map_file_of(cluster.data_dir))
             links = await stack.enter_async_context(
                 links_to(cluster_map, search_ports(cluster.data_dir))
             )
