@@ -10,7 +10,8 @@ has waited for half as long as a batch takes. A query that is alone is sent at o
 _GROWTH = 1.2
 _USUAL_SHARE = 0.5
 
-# Without anything to do a turn takes some microseconds: together what gRPC takes to tell of a call.
+# Turns without anything to do are short. With fewer batches stay smaller, more make them no larger
+# (python -m benchmarks.naive).
 _TURNS_MAX = 16
 
 

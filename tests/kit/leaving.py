@@ -16,8 +16,8 @@ from tests.kit.small_release import SmallRelease
 
 LANES = 20  # Of calls, and of batches of a stream.
 
-# gRPC's own server keeps some bytes of each call that is cancelled (22 where it does nothing else), so
-# a million of them would measure gRPC. Batches are cancelled by a message.
+# gRPC's own server keeps some bytes of each call that is cancelled (grpc/grpc#43360), and a million of
+# them would measure those. Beyond these, batches are cancelled, by a message.
 CANCELLED_CALLS_MAX = 50_000
 METHOD = "/rangefinder.v1.RecommendationService/Retrieve"
 
