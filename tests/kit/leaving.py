@@ -16,8 +16,8 @@ from tests.kit.small_release import SmallRelease
 
 LANES = 20  # Of calls, and of batches of a stream.
 
-# A router keeps some bytes of each call that is cancelled, and so does a server of gRPC that does nothing
-# else: a million of them would be seen. Beyond these, batches are cancelled, by a message.
+# A router keeps some bytes of each call that is cancelled, and so does a server of gRPC that does
+# nothing else: a million would be seen. Beyond these, batches are cancelled, by a message.
 CANCELLED_CALLS_MAX = 50_000
 METHOD = "/rangefinder.v1.RecommendationService/Retrieve"
 
